@@ -1,0 +1,128 @@
+//! The checked form of `gateway.toml`.
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+
+use super::common::{
+    AddressSet, Endpoint, InterfaceAddress, PortMap, Protocol, Service, SourceIp, Sources,
+};
+use crate::model::{InterfaceName, PublicKey};
+
+/// Configuration of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Private keys and what must survive a restart; mode 0700.
+    pub state_dir: PathBuf,
+    /// Sockets, pid, status.
+    pub runtime_dir: PathBuf,
+    /// The link to the internet.
+    pub wan: Wan,
+    /// Our end of the tunnel.
+    pub tunnel: Tunnel,
+    /// Hosts that bring LAN networks; names, keys and addresses are unique among these and `peers`.
+    pub lan_servers: Vec<LanServerPeer>,
+    /// Services for the internet; no two of them listen on the same protocol, family and port.
+    pub publishes: Vec<Publish>,
+    /// What tunnel peers may reach.
+    pub roles: Vec<Role>,
+    /// Every set that a publish names, `cloudflare` included when it is used or defined.
+    pub sets: Vec<AddressSet>,
+    /// Static peers.
+    pub peers: Vec<Peer>,
+    /// Admin API.
+    pub admin: Admin,
+}
+
+/// `[wan]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wan {
+    /// `None` for `"auto"`: the link of the default route.
+    pub interface: Option<InterfaceName>,
+    /// What peers dial.
+    pub endpoint: Endpoint,
+}
+
+/// `[tunnel]` of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Name of the TUN link.
+    pub interface: InterfaceName,
+    /// Our addresses and the tunnel networks: one per family at most, at least one; the first is the main one.
+    pub addresses: Vec<InterfaceAddress>,
+    /// UDP port.
+    pub listen_port: u16,
+    /// Largest inner packet in bytes, 1280 to 65,455.
+    pub mtu: u16,
+    /// Absolute path (relative ones are joined to `state_dir`).
+    pub private_key_file: PathBuf,
+    /// Mark of our datagrams; 0 is none.
+    pub fwmark: u32,
+    /// Worker threads; `None` lets the program choose.
+    pub threads: Option<u16>,
+}
+
+/// `[[lan_server]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LanServerPeer {
+    /// Unique name.
+    pub name: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Absolute path.
+    pub preshared_key_file: Option<PathBuf>,
+    /// Its addresses inside the tunnel networks, one per family at most, at least one.
+    pub addresses: Vec<IpAddr>,
+    /// Networks behind it, sorted; no two LAN servers' networks overlap.
+    pub networks: Vec<IpNetwork>,
+}
+
+/// `[[publish]]` of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// Unique name: letters, digits, `_`, `-`.
+    pub name: String,
+    /// Where to; inside a network of a LAN server. Its family is the family that is published.
+    pub vip: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Ports; listen ports do not overlap.
+    pub ports: Vec<PortMap>,
+    /// Who may call.
+    pub allow: Sources,
+    /// What the VIP sees as source.
+    pub source_ip: SourceIp,
+}
+
+/// `[[role]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Unique name: letters, digits, `_`, `-`.
+    pub name: String,
+    /// What it may reach.
+    pub allow: Vec<Service>,
+}
+
+/// `[[peer]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Unique name.
+    pub name: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Absolute path.
+    pub preshared_key_file: Option<PathBuf>,
+    /// Its addresses inside the tunnel networks, one per family at most, at least one.
+    pub addresses: Vec<IpAddr>,
+    /// Name of a role in [`Gateway::roles`]; `None` reaches nothing.
+    pub role: Option<String>,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Optional TCP listener on a tunnel address.
+    pub listen: Option<SocketAddr>,
+    /// Whether TCP callers need a bearer token.
+    pub tokens: bool,
+}

@@ -1,0 +1,93 @@
+//! The checked form of `lan-server.toml`.
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+
+use super::common::{
+    AddressSet, Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Sources,
+};
+use crate::model::{InterfaceName, PublicKey};
+
+/// Configuration of the LAN end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LanServer {
+    /// Private keys and what must survive a restart; mode 0700.
+    pub state_dir: PathBuf,
+    /// Sockets, pid, status.
+    pub runtime_dir: PathBuf,
+    /// Our end of the tunnel.
+    pub tunnel: Tunnel,
+    /// Gateways, at least one; names, keys and addresses are unique. (This version runs exactly one.)
+    pub gateways: Vec<Gateway>,
+    /// What the tunnel may reach with callers' own addresses.
+    pub publishes: Vec<Publish>,
+    /// What tunnel peers may reach.
+    pub access: Vec<Access>,
+    /// Every set that a publish names.
+    pub sets: Vec<AddressSet>,
+}
+
+/// `[tunnel]` of the LAN end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Name of the TUN link.
+    pub interface: InterfaceName,
+    /// Our addresses, one per family at most, at least one.
+    pub addresses: Vec<InterfaceAddress>,
+    /// UDP port; 0 lets the kernel choose (the default: this end dials).
+    pub listen_port: u16,
+    /// Largest inner packet in bytes, 1280 to 65,455.
+    pub mtu: u16,
+    /// Absolute path (relative ones are joined to `state_dir`).
+    pub private_key_file: PathBuf,
+    /// Mark of our datagrams; 0 is none.
+    pub fwmark: u32,
+    /// Worker threads; `None` lets the program choose.
+    pub threads: Option<u16>,
+}
+
+/// `[[gateway]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Unique name.
+    pub name: String,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Absolute path.
+    pub preshared_key_file: Option<PathBuf>,
+    /// Its addresses in the tunnel, one per family at most, at least one; inside `networks`.
+    pub addresses: Vec<IpAddr>,
+    /// The tunnel networks (`network`), one per family at most.
+    pub networks: Vec<IpNetwork>,
+    /// Seconds between keepalives; 0 is off, 25 the default.
+    pub persistent_keepalive_secs: u16,
+}
+
+/// `[[publish]]` of the LAN end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// Unique name: letters, digits, `_`, `-`.
+    pub name: String,
+    /// What may be reached.
+    pub vip: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Ports of the VIP. Unlike on the gateway nothing is mapped here.
+    pub ports: Vec<PortRange>,
+    /// Sources accepted with preserved addresses; no private, tunnel or VIP network.
+    pub from: Sources,
+    /// Whether the VIP sees the caller or this host.
+    pub source_ip: SourceIp,
+}
+
+/// `[[access]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// What tunnel peers may reach.
+    pub to: Vec<Service>,
+    /// Whether it sees the peer or this host.
+    pub source_ip: SourceIp,
+}
