@@ -337,7 +337,7 @@ impl Signals {
 
 /// Tell systemd, when it started us.
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = sd_notify::notify(false, state) {
         warn!(%error, "can't notify systemd");
     }
 }
