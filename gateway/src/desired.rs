@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-
 use shared::config::common::{PortMap, PortRange, Protocol, SourceIp};
 use shared::config::gateway::{Gateway, Publish, Role};
 use shared::model::InterfaceName;
+use shared::plan::desired::protocol;
 use shared::plan::ruleset::{
     Chain, ChainKind, Family, Hook, Part, Rule, Ruleset, Side, VerdictMap, priority,
 };
@@ -35,6 +35,7 @@ fn desired(config: &Gateway, environment: &Environment) -> Desired {
     let link = &config.tunnel.interface;
     let lan_networks = config.lan_servers.iter().flat_map(|lan| &lan.networks);
     Desired {
+        protocol: protocol::GATEWAY,
         links: vec![policy::tun_link(link, LINK_ALIAS, config.tunnel.mtu)],
         addresses: policy::addresses(link, &config.tunnel.addresses),
         routes: lan_networks
@@ -127,10 +128,13 @@ fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
         context.snat(),
     ];
     chains.extend(config.roles.iter().map(role_chain));
-    let sources = config
-        .publishes
-        .iter()
-        .map(|publish| (publish.name.as_str(), Family::of(publish.vip), &publish.allow));
+    let sources = config.publishes.iter().map(|publish| {
+        (
+            publish.name.as_str(),
+            Family::of(publish.vip),
+            &publish.allow,
+        )
+    });
     Ruleset {
         table: TABLE.to_owned(),
         sets: policy::source_sets(sources, &config.sets),
@@ -164,7 +168,11 @@ impl Context<'_> {
     fn guard(&self) -> Chain {
         let mut rules = vec![rule([
             Part::DestinationIsLocal,
-            policy::ports(Protocol::Udp, Side::Destination, self.config.tunnel.listen_port),
+            policy::ports(
+                Protocol::Udp,
+                Side::Destination,
+                self.config.tunnel.listen_port,
+            ),
             Part::Notrack,
         ])];
         for address in &self.config.tunnel.addresses {
@@ -175,7 +183,12 @@ impl Context<'_> {
                 Part::Drop,
             ]));
         }
-        rules.extend(self.config.publishes.iter().filter_map(|p| self.guard_rule(p)));
+        rules.extend(
+            self.config
+                .publishes
+                .iter()
+                .filter_map(|p| self.guard_rule(p)),
+        );
         base_chain(
             "guard",
             ChainKind::Filter,

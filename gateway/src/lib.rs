@@ -45,7 +45,8 @@ impl Product for Gateway {
     type Config = config::gateway::Gateway;
 
     const NAME: &'static str = "gateway";
-    const ABOUT: &'static str = "wg-edge gateway: the public end, publishes LAN services through a WireGuard tunnel";
+    const ABOUT: &'static str =
+        "wg-edge gateway: the public end, publishes LAN services through a WireGuard tunnel";
 
     fn parse(text: &str, file: &str) -> Result<Parsed<Self::Config>, ConfigErrors> {
         config::gateway::Gateway::parse(text, file)

@@ -8,10 +8,11 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use shared::config::common::{PortMap, Service, SourceIp, Sources};
 use shared::config::lan_server::{Access, Gateway, LanServer, Publish};
 use shared::model::InterfaceName;
+use shared::plan::desired::protocol;
 use shared::plan::ruleset::{
     Chain, ChainKind, Family, Hook, Part, Rule, Ruleset, Set, Side, priority,
 };
-use shared::plan::{Desired, Route, RoutingRule};
+use shared::plan::{Desired, Route, RoutingRule, Sysctl};
 use shared_daemon::model::{Environment, Model, PeerKind, PeerModel, PublishModel};
 use shared_daemon::policy::{self, base_chain, chain, rule, verdict_rule};
 
@@ -67,6 +68,7 @@ pub fn model(config: &LanServer, _environment: &Environment) -> Model {
 fn desired(config: &LanServer) -> Desired {
     let link = &config.tunnel.interface;
     Desired {
+        protocol: protocol::LAN_SERVER,
         links: vec![policy::tun_link(link, LINK_ALIAS, config.tunnel.mtu)],
         addresses: policy::addresses(link, &config.tunnel.addresses),
         routes: routes(config),
@@ -115,7 +117,7 @@ fn routes(config: &LanServer) -> Vec<Route> {
 
 /// Loose reverse path filter on our link: the way back to a preserved source leads, without the mark, over the link of
 /// the default route (RFC 3704 §2.4; `Documentation/networking/ip-sysctl.rst`: the larger of `all` and the link's counts).
-fn sysctls(config: &LanServer) -> Vec<shared::plan::Sysctl> {
+fn sysctls(config: &LanServer) -> Vec<Sysctl> {
     let mut sysctls = vec![
         policy::link_sysctl("ipv4", &config.tunnel.interface, "rp_filter", "2"),
         policy::sysctl("net.ipv4.ip_forward", "1"),
@@ -185,10 +187,13 @@ fn ruleset(config: &LanServer) -> Ruleset {
 }
 
 fn sets(config: &LanServer) -> Vec<Set> {
-    let entries = config
-        .publishes
-        .iter()
-        .map(|publish| (publish.name.as_str(), Family::of(publish.vip), &publish.from));
+    let entries = config.publishes.iter().map(|publish| {
+        (
+            publish.name.as_str(),
+            Family::of(publish.vip),
+            &publish.from,
+        )
+    });
     let mut sets = policy::source_sets(entries, &config.sets);
     for family in [Family::Ipv4, Family::Ipv6] {
         let needed = config

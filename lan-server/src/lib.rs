@@ -15,8 +15,7 @@ impl Product for LanServer {
     type Config = config::lan_server::LanServer;
 
     const NAME: &'static str = "lan-server";
-    const ABOUT: &'static str =
-        "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
+    const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
 
     fn parse(text: &str, file: &str) -> Result<Parsed<Self::Config>, ConfigErrors> {
         config::lan_server::LanServer::parse(text, file)

@@ -44,7 +44,10 @@ fn rules(config: &LanServer, chain: &str) -> Vec<String> {
 
 #[test]
 fn the_example_gives_this_ruleset() {
-    let text = model(&config(EXAMPLE), &environment()).desired.ruleset.to_string();
+    let text = model(&config(EXAMPLE), &environment())
+        .desired
+        .ruleset
+        .to_string();
     assert_eq!(text, include_str!("golden.nft"), "\n{text}");
 }
 
@@ -61,7 +64,11 @@ from = ["198.51.100.0/25", "198.51.100.128/25"]
 "#,
     );
     let model = model(&config, &environment());
-    let allowed: Vec<String> = model.peers[0].allowed_ips.iter().map(ToString::to_string).collect();
+    let allowed: Vec<String> = model.peers[0]
+        .allowed_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(allowed, ["10.17.0.0/16", "198.51.100.0/24"]);
 }
 
@@ -87,7 +94,12 @@ from = ["any"]
     let model = model(&config, &environment());
     let never = &model.desired.ruleset.sets[0];
     assert!(never.to_string().contains("10.0.0.0/8"), "{never}");
-    assert_eq!(model.peers[0].allowed_ips.len(), 1, "everything: {:?}", model.peers[0].allowed_ips);
+    assert_eq!(
+        model.peers[0].allowed_ips.len(),
+        1,
+        "everything: {:?}",
+        model.peers[0].allowed_ips
+    );
 }
 
 #[test]
