@@ -49,13 +49,14 @@ struct App<P: Product> {
 /// Background tasks; ended when dropped.
 struct Tasks {
     resolve: JoinHandle<()>,
-    uapi: uapi::Server,
+    uapi: JoinHandle<()>,
     admin: JoinHandle<()>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.resolve.abort();
+        self.uapi.abort();
         self.admin.abort();
     }
 }
@@ -79,6 +80,9 @@ impl<P: Product> App<P> {
         let environment = environment(&settings, &kernel).await?;
         let model = P::model(&loaded.config, &environment);
         let preshared_keys = preshared_keys(&model)?;
+
+        let uapi = uapi::Server::bind(&settings.interface)
+            .map_err(|error| Failure::environment(&error))?;
 
         // The tunnel, still without a peer and behind a closed firewall.
         let fresh = is_name_free(&settings, &kernel).await?;
@@ -116,8 +120,7 @@ impl<P: Product> App<P> {
         ));
         let tasks = Tasks {
             resolve: tokio::spawn(resolve::run(model.peers.clone(), datapath.control())),
-            uapi: uapi::serve(&settings.interface, datapath.control())
-                .map_err(|error| Failure::environment(&error))?,
+            uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             admin: admin::serve(
                 &admin::socket_path(&settings.runtime_dir, P::NAME),
                 admin::router(Arc::clone(&report) as Arc<dyn Reporter>),
@@ -276,6 +279,14 @@ impl<P: Product> App<P> {
         if let Err(error) = written {
             warn!(file = %path.display(), %error, "can't write");
         }
+    }
+}
+
+/// `wg show` and `wg set` until the daemon ends. Who removes the socket file loses only these.
+async fn serve_uapi(server: uapi::Server, control: datapath::Control) {
+    match server.serve(control).await {
+        Ok(()) => warn!("the UAPI socket was removed: `wg` can't see this device until a restart"),
+        Err(error) => error!(%error, "the UAPI socket ended"),
     }
 }
 
