@@ -1,1 +1,2 @@
-//! WIP
+//! What both daemons share.
+pub mod datapath;
