@@ -1,6 +1,29 @@
-//! The Linux side of wg-edge except nftables.
+//! The Linux side of wg-edge, except nftables: what `shared` decides, this crate does.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`tun`] | TUN links: large packets of the kernel in, joined packets out |
+//! | [`udp`] | UDP sockets: merged datagrams in, runs of datagrams out |
+//! | [`sys`] | every `unsafe` of the two, and waiting for them |
+//! | [`clock`] | the time |
+//! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes |
+//! | [`sysctl`] | kernel switches under `/proc/sys`, and what they were before us |
+//! | [`process`] | one instance at a time, privileges, no core dumps |
+//! | [`key_file`] | secrets in files: permissions, creation |
+//! | [`atomic_file`] | files that are either the old or the new ones |
+//! | [`random`] | random bytes for keys |
+//! | [`netns`] | a closure in a network namespace of its own, for tests |
 #![warn(missing_docs)]
+
+pub mod atomic_file;
 pub mod clock;
+pub mod key_file;
+pub mod netlink;
+pub mod netns;
+pub mod process;
+pub mod random;
 pub mod sys;
+mod syscall;
+pub mod sysctl;
 pub mod tun;
 pub mod udp;
