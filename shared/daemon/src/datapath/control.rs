@@ -39,6 +39,8 @@ pub(super) enum Command {
     Counters(oneshot::Sender<Counters>),
     Offloads(oneshot::Sender<Offloads>),
     SetMtu(u16, oneshot::Sender<()>),
+    InitiateHandshakes(oneshot::Sender<()>),
+    ClockStepped(oneshot::Sender<()>),
 }
 
 /// The worker's end.
@@ -96,6 +98,17 @@ impl Control {
     /// Tell the device that the TUN link has another MTU now.
     pub async fn set_mtu(&self, mtu: u16) -> Result<(), WorkerGone> {
         self.ask(|reply| Command::SetMtu(mtu, reply)).await
+    }
+
+    /// Start a handshake with every peer whose endpoint is known: after a start, when peers still hold sessions that we
+    /// lost.
+    pub async fn initiate_handshakes(&self) -> Result<(), WorkerGone> {
+        self.ask(Command::InitiateHandshakes).await
+    }
+
+    /// Tell the device that the wall clock stepped.
+    pub async fn clock_stepped(&self) -> Result<(), WorkerGone> {
+        self.ask(Command::ClockStepped).await
     }
 
     /// Put a command into the queue, waiting for room, and wait for the answer. A command whose caller is gone before it

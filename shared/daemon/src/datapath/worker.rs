@@ -5,7 +5,7 @@
 //! 3. [`Worker::read_packets`]: TUN → [`Device::handle_tun_packet`] → queue of datagrams;
 //! 4. [`Worker::send_datagrams`]: that queue, and the device's own messages, → network;
 //! 5. [`Worker::handle_timers`]: what the device has to do by itself;
-//! 6. [`Worker::wait`]: sleep, but only when 2 and 3 found nothing.
+//! 6. [`Worker::wait`]: sleep, but only when the others found nothing.
 //!
 //! Each step takes a bounded amount, so that neither direction starves the other. The clock is read once per round.
 use std::os::fd::AsFd as _;
@@ -54,7 +54,6 @@ pub(super) struct Worker {
     inbound: PacketBatch,
     outbound: TransmitQueue,
     commands: Commands,
-    drops: std::collections::BTreeMap<shared::wg::DropReason, u64>,
     fruitless: u32,
     log: LogLimit,
 }
@@ -71,7 +70,6 @@ impl Worker {
             inbound: PacketBatch::new(INBOUND_CAPACITY),
             outbound: TransmitQueue::new(TRANSMIT_CAPACITY),
             commands,
-            drops: std::collections::BTreeMap::new(),
             fruitless: 0,
             log: LogLimit::default(),
         }
@@ -85,8 +83,8 @@ impl Worker {
             let received = self.receive_datagrams(now);
             let read = self.read_packets(now)?;
             self.send_datagrams();
-            self.handle_timers(now);
-            if commanded || received || read {
+            let more_due = self.handle_timers(now);
+            if commanded || received || read || more_due {
                 self.fruitless = 0;
             } else {
                 self.wait()?;
@@ -113,7 +111,18 @@ impl Worker {
             Command::Status(reply) => drop(reply.send(self.status(now))),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Offloads(reply) => drop(reply.send(self.offloads())),
-            Command::SetMtu(_mtu, reply) => drop(reply.send(())),
+            Command::SetMtu(mtu, reply) => {
+                self.device.set_mtu(usize::from(mtu));
+                drop(reply.send(()));
+            }
+            Command::InitiateHandshakes(reply) => {
+                self.device.initiate_handshakes(&mut self.outbound, now);
+                drop(reply.send(()));
+            }
+            Command::ClockStepped(reply) => {
+                self.device.handle_clock_step(&mut self.outbound, now);
+                drop(reply.send(()));
+            }
         }
     }
 
@@ -140,7 +149,6 @@ impl Worker {
         }
         self.fwmark = fwmark;
         self.device.apply_change(change, &mut self.outbound, now);
-        self.send_datagrams();
         Ok(())
     }
 
@@ -154,11 +162,7 @@ impl Worker {
 
     fn counters(&self) -> Counters {
         Counters {
-            drops: self
-                .drops
-                .iter()
-                .map(|(&reason, &count)| (reason, count))
-                .collect(),
+            drops: self.device.drops().collect(),
             tun: self.tun.counters,
             udp: *self.udp.counters(),
         }
@@ -202,7 +206,6 @@ impl Worker {
             received,
             inbound,
             outbound,
-            drops,
             ..
         } = self;
         for received in received.received() {
@@ -211,13 +214,12 @@ impl Worker {
                     tun.write(inbound, now);
                 }
                 if outbound.is_full() {
-                    flush(udp, outbound);
+                    flush(udp, outbound, device);
                 }
                 let (path, ecn) = (received.path, received.ecn);
                 if let Err(reason) =
                     device.handle_datagram(path, ecn, datagram, inbound, outbound, now)
                 {
-                    *drops.entry(reason).or_default() += 1;
                     tracing::trace!(?reason, remote = %path.remote, "datagram dropped");
                 }
             }
@@ -234,7 +236,6 @@ impl Worker {
                 tun,
                 udp,
                 outbound,
-                drops,
                 ..
             } = self;
             let mut segments = match tun.read(now) {
@@ -253,10 +254,9 @@ impl Worker {
                 packets += 1;
                 bytes += packet.length as u64;
                 if outbound.is_full() {
-                    flush(udp, outbound);
+                    flush(udp, outbound, device);
                 }
                 if let Err(reason) = device.handle_tun_packet(packet, outbound, now) {
-                    *drops.entry(reason).or_default() += 1;
                     tracing::trace!(?reason, "packet from TUN dropped");
                 }
             }
@@ -269,16 +269,19 @@ impl Worker {
     // 4. Device → network
 
     fn send_datagrams(&mut self) {
-        flush(&mut self.udp, &mut self.outbound);
+        flush(&mut self.udp, &mut self.outbound, &mut self.device);
     }
 
     // 5. Timers
 
-    fn handle_timers(&mut self, now: Instant) {
-        if self.device.poll_timeout().is_some_and(|(at, _)| at <= now) {
-            self.device.handle_timeout(&mut self.outbound, now);
-            self.send_datagrams();
+    /// Returns whether more is due: the device does a bounded amount per call.
+    fn handle_timers(&mut self, now: Instant) -> bool {
+        if self.device.poll_timeout().is_none_or(|(at, _)| at > now) {
+            return false;
         }
+        self.device.handle_timeout(&mut self.outbound, now);
+        self.send_datagrams();
+        self.device.poll_timeout().is_some_and(|(at, _)| at <= now)
     }
 
     // 6. Sleep
@@ -312,9 +315,11 @@ impl Worker {
     }
 }
 
-fn flush(udp: &mut Sockets, outbound: &mut TransmitQueue) {
+fn flush(udp: &mut Sockets, outbound: &mut TransmitQueue, device: &mut Device) {
     if !outbound.is_empty() {
-        udp.send(outbound);
+        if let Some(local) = udp.send(outbound) {
+            device.handle_unusable_local(local);
+        }
         outbound.clear();
     }
 }
