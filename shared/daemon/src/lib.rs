@@ -1,1 +1,2 @@
 //! WIP
+pub mod uapi;
