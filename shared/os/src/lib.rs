@@ -2,8 +2,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`tun`] | the TUN device: super-packets in and out |
-//! | [`udp`] | the sockets of the tunnel: batches, GSO, GRO |
+//! | [`tun`] | TUN links: large packets of the kernel in, joined packets out |
+//! | [`udp`] | UDP sockets: merged datagrams in, runs of datagrams out |
+//! | [`sys`] | every `unsafe` of the two, and waiting for them |
+//! | [`clock`] | the time |
 //! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes |
 //! | [`sysctl`] | kernel switches under `/proc/sys`, and what they were before us |
 //! | [`process`] | one instance at a time, privileges, no core dumps |
