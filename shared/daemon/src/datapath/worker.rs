@@ -119,6 +119,7 @@ impl Worker {
                 self.device.initiate_handshakes(&mut self.outbound, now);
                 drop(reply.send(()));
             }
+            Command::Persist(reply) => drop(reply.send(self.tun.tun().set_persist(true))),
             Command::ClockStepped(reply) => {
                 self.device.handle_clock_step(&mut self.outbound, now);
                 drop(reply.send(()));
