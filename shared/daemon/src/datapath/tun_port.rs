@@ -155,11 +155,11 @@ fn stop_joining(kinds: &mut CoalesceKinds, taken: CoalesceKinds, kind: SuperKind
 }
 
 /// Count packets that were written, or why they were not.
-fn count(
+fn count<'a>(
     counters: &mut TunCounters,
     log: &mut LogLimit,
     now: Instant,
-    packets: impl Iterator<Item = &[u8]>,
+    packets: impl Iterator<Item = &'a [u8]>,
     result: &io::Result<()>,
 ) {
     let (mut number, mut bytes) = (0, 0);
