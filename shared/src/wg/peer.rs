@@ -3,6 +3,7 @@
 //! The rules are those of the kernel's `send.c`, `receive.c` and `timers.c`, whose event names (`data sent`,
 //! `authentic message received`, …) the methods at the end of this file keep.
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -66,10 +67,15 @@ struct Handshake {
 }
 
 /// A padded packet that waits for a session.
-#[derive(Debug)]
 struct Staged {
     padded: Box<[u8]>,
     ecn: Ecn,
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Staged({} bytes)", self.padded.len())
+    }
 }
 
 /// Why a packet could not be sent at once.
@@ -127,13 +133,19 @@ impl Peer {
     // --- Configuration ---
 
     /// Returns the prefix that is free now, if the change made the engine useless.
-    pub(super) fn set_preshared_key(&mut self, key: &PresharedKey) -> Option<IndexPrefix> {
+    pub(super) fn set_preshared_key(
+        &mut self,
+        key: &PresharedKey,
+        now: Instant,
+    ) -> Option<IndexPrefix> {
         let key = (!key.is_zero()).then(|| key.clone());
         if self.preshared_key == key {
             return None;
         }
         self.preshared_key = key;
-        self.discard_engine()
+        let prefix = self.discard_engine();
+        self.restart_staged(now);
+        prefix
     }
 
     pub(super) fn set_endpoint(&mut self, remote: SocketAddr, now: Instant) {
@@ -204,6 +216,18 @@ impl Peer {
             self.preshared_key.as_ref(),
             prefix,
         )));
+    }
+
+    /// After the engine was discarded: call the peer at once if anything waits for it.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.restart_persistent_keepalive(now);
+        self.restart_staged(now);
+    }
+
+    fn restart_staged(&mut self, now: Instant) {
+        if !self.staged.is_empty() {
+            self.request_handshake(now);
+        }
     }
 
     // --- Outbound ---
