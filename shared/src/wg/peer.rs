@@ -44,6 +44,8 @@ pub(super) struct Peer {
     timers: TimerTable,
     /// More data came while a passive keepalive was due: another one will be.
     needs_another_keepalive: bool,
+    /// The wall clock was set forward after the engine was made.
+    has_old_clock: bool,
     rx_bytes: u64,
     tx_bytes: u64,
 }
@@ -101,6 +103,7 @@ impl Peer {
             staged: VecDeque::new(),
             timers: TimerTable::new(),
             needs_another_keepalive: false,
+            has_old_clock: false,
             rx_bytes: 0,
             tx_bytes: 0,
         }
@@ -203,7 +206,24 @@ impl Peer {
             self.timers.set(Timer::PersistentKeepalive, deadline);
         }
         self.needs_another_keepalive = false;
+        self.has_old_clock = false;
         self.tunnel.take().map(|tunnel| tunnel.prefix())
+    }
+
+    pub(super) const fn suspect_engine_clock(&mut self) {
+        self.has_old_clock = self.tunnel.is_some();
+    }
+
+    /// Like [`discard_engine`](Self::discard_engine), if a handshake goes unanswered and the engine's clock may be why.
+    pub(super) fn discard_engine_with_old_clock(&mut self, now: Instant) -> Option<IndexPrefix> {
+        let retransmission = self.timers.deadline(Timer::RetransmitHandshake);
+        let unanswered = retransmission.is_some_and(|deadline| deadline <= now);
+        if !self.has_old_clock || !unanswered || self.keypairs.usable(now).is_some() {
+            return None;
+        }
+        let prefix = self.discard_engine();
+        self.request_handshake(now);
+        prefix
     }
 
     pub(super) const fn has_engine(&self) -> bool {

@@ -254,7 +254,7 @@ fn many_handshakes_at_once_are_spread_over_several_calls() {
         ..DeviceChange::default()
     };
     world.change(0, &change);
-    world.with_device(0, |device, out, now| device.initiate_handshakes(out, now));
+    world.initiate_handshakes(0);
     assert_eq!(world.overheard.len(), 32);
     assert_eq!(
         world.nodes[0].device.poll_timeout(),

@@ -302,6 +302,9 @@ fn a_peer_removed_while_packets_are_under_way_is_gone() {
 }
 
 proptest! {
+    // Each case does real handshakes in a debug build.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// The engine's window is 1,024 datagrams wide; within it every order is as good as any other.
     #[test]
     fn every_datagram_arrives_once_in_any_order(

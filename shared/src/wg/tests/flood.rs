@@ -60,6 +60,9 @@ fn junk_of_every_length_is_silent_and_counted() {
 }
 
 proptest! {
+    // Each case does real handshakes in a debug build.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn changed_messages_are_silent_and_change_nothing(
         which in 0_usize..3,

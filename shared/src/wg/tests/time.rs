@@ -36,7 +36,7 @@ fn a_one_sided_flow_is_answered_with_a_keepalive_after_10_s() {
     world.send(0, 1, 60).unwrap();
     world.deliver();
     world.overheard.clear();
-    world.live(10 * SECOND - Duration::from_millis(1));
+    world.live(Duration::from_millis(9_999));
     assert_eq!(world.overheard, []);
     world.live(Duration::from_millis(1));
     assert_eq!(world.overheard.len(), 1);
@@ -72,7 +72,7 @@ fn data_without_an_answer_starts_a_handshake_after_15_s() {
     world.overheard.clear();
     world.send(0, 1, 60).unwrap();
     world.intercept();
-    world.pass(15 * SECOND - Duration::from_millis(1));
+    world.pass(Duration::from_millis(14_999));
     assert_eq!(world.overheard_kinds(), [4]);
     world.pass(MAX_JITTER + Duration::from_millis(1));
     assert_eq!(world.overheard_kinds(), [1]);
@@ -240,10 +240,30 @@ fn a_quiet_tunnel_with_persistent_keepalive_stays_up_for_a_day() {
 }
 
 #[test]
+fn a_clock_set_forward_costs_no_session_and_renews_only_engines_without_an_answer() {
+    let mut world = World::connected_pair();
+    let index = |world: &World| world.overheard.last().unwrap().bytes[5..8].to_vec();
+    let before = world.overheard[0].bytes[5..8].to_vec();
+    world.with_device(0, |device, _, _| device.handle_forward_clock_step());
+    world.send(0, 1, 60).unwrap();
+    assert_eq!(world.deliver(), []);
+    world.now += 180 * SECOND;
+    world.send(0, 1, 60).unwrap();
+    assert_eq!(index(&world), before, "the first attempt");
+    world.pass(5 * SECOND + MAX_JITTER);
+    assert_ne!(index(&world), before, "the second");
+    world.live(6 * SECOND);
+    world.overheard.clear();
+    world.send(0, 1, 60).unwrap();
+    assert_eq!(world.deliver(), []);
+    assert_eq!(world.overheard_kinds(), [4]);
+}
+
+#[test]
 fn a_restarted_device_calls_its_peers_and_traffic_goes_on() {
     let mut world = World::connected_pair();
-    world.with_device(1, |device, out, now| device.handle_clock_step(out, now)); // loses all sessions
-    world.with_device(1, |device, out, now| device.initiate_handshakes(out, now));
+    world.rebuild_engines(1); // loses all sessions
+    world.initiate_handshakes(1);
     assert_eq!(world.deliver(), []);
     world.send(0, 1, 60).unwrap();
     world.send(1, 0, 60).unwrap();

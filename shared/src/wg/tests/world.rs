@@ -226,6 +226,7 @@ impl World {
 
     /// Let time pass; deliver whatever is sent.
     pub(super) fn live(&mut self, time: Duration) {
+        self.deliver();
         self.pass_with(time, |world| {
             world.deliver();
         });
@@ -251,6 +252,15 @@ impl World {
         let Node { device, out, .. } = &mut self.nodes[node];
         device.handle_timeout(out, self.now);
         self.collect(node);
+    }
+
+    pub(super) fn initiate_handshakes(&mut self, node: usize) {
+        self.with_device(node, Device::initiate_handshakes);
+    }
+
+    /// Make a node forget its sessions, so that it may initiate at once.
+    pub(super) fn rebuild_engines(&mut self, node: usize) {
+        self.with_device(node, |device, _, now| device.rebuild_engines(now));
     }
 
     pub(super) fn with_device(
