@@ -6,6 +6,8 @@
 pub enum Errno {
     /// Done.
     Success,
+    /// `EPERM`: we may not do that.
+    NotPermitted,
     /// `EIO`: the device could not do it.
     Io,
     /// `E2BIG`: more than [`MAX_REQUEST_BYTES`](super::MAX_REQUEST_BYTES).
@@ -25,6 +27,7 @@ impl Errno {
     pub const fn number(self) -> i32 {
         match self {
             Self::Success => 0,
+            Self::NotPermitted => -1,
             Self::Io => -5,
             Self::TooBig => -7,
             Self::NoDevice => -19,

@@ -7,22 +7,22 @@
 //! hold more than [`MAX_CONNECTIONS`] requests of [`MAX_REQUEST_BYTES`], nor keep a connection that says nothing or does
 //! not read its answer for longer than [`REQUEST_TIMEOUT`].
 mod connection;
+mod device;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use shared::model::InterfaceName;
-use shared::uapi::{Errno, MAX_REQUEST_BYTES};
-use shared::wg::{DeviceChange, DeviceStatus};
+use shared::uapi::MAX_REQUEST_BYTES;
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
+pub use device::{ControlError, DeviceControl};
 pub use socket::BindError;
 use socket::SocketFile;
 
@@ -40,26 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // Text of requests that clients can make us hold; what it says takes at most about as much again.
 const _: () = assert!(MAX_CONNECTIONS * MAX_REQUEST_BYTES <= 128 << 20);
-
-/// The device that a socket is about.
-pub trait DeviceControl: Clone + Send + Sync + 'static {
-    /// Make the whole change, or none of it.
-    fn apply(&self, change: DeviceChange) -> impl Future<Output = Result<(), ControlError>> + Send;
-
-    /// The device as it is.
-    fn status(&self) -> impl Future<Output = Result<DeviceStatus, ControlError>> + Send;
-}
-
-/// Why the device did not do it.
-#[derive(Debug, thiserror::Error)]
-#[error("the device refused")]
-pub struct ControlError {
-    /// What the client is told.
-    pub errno: Errno,
-    /// The device's own words.
-    #[source]
-    pub source: Box<dyn Error + Send + Sync>,
-}
 
 /// A bound UAPI socket.
 #[derive(Debug)]
