@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::address;
-use super::common::{InterfaceAddress, PortRange, Protocol, Service};
-use super::document::{List, Located, Report};
+use super::address::{self, Shown};
+use super::common::{PortRange, Protocol, Service};
+use super::document::{Field, List, Located, Report};
 use super::fields::{IdentityDraft, Sets, SourcesDraft};
 use super::value::Quoted;
 use crate::plan::ruleset::Family;
@@ -32,11 +32,7 @@ pub(super) fn owned<'d, T: Copy>(
 }
 
 /// Refuses the second and later owners of the same value; `what` names it without showing secrets.
-pub(super) fn unique<T: Ord>(
-    report: &Report<'_>,
-    values: Vec<Owned<'_, T>>,
-    what: impl Fn(&T) -> String,
-) {
+fn unique<T: Ord>(report: &Report<'_>, values: Vec<Owned<'_, T>>, what: impl Fn(&T) -> String) {
     let mut first: BTreeMap<T, (&str, usize)> = BTreeMap::new();
     for Owned { owner, value, at } in values {
         if let Some((other, other_at)) = first.get(&value) {
@@ -45,7 +41,7 @@ pub(super) fn unique<T: Ord>(
             report.error(
                 at,
                 format!(
-                    "{owner}: {what} is already that of {other} in line {line}; take another one"
+                    "{owner}: {what} is already that of {other} on line {line}; take another one"
                 ),
             );
         } else {
@@ -54,19 +50,26 @@ pub(super) fn unique<T: Ord>(
     }
 }
 
-/// Names, keys and addresses of peers are those of one peer only.
-pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraft]) {
-    let names = identities.iter().filter_map(|peer| {
-        let name = peer.name.as_ref().ok()?;
-        Some(Owned {
-            owner: peer.label.as_str(),
-            value: name.value.as_str(),
-            at: name.at,
-        })
-    });
-    unique(report, names.collect(), |name| {
+/// The name of a table, if it could be read.
+pub(super) fn named<'d>(owner: &'d str, name: &'d Field<String>) -> Option<Owned<'d, &'d str>> {
+    name.as_ref().ok().map(|name| Owned {
+        owner,
+        value: name.value.as_str(),
+        at: name.at,
+    })
+}
+
+/// Refuses names that stand twice.
+pub(super) fn unique_names(report: &Report<'_>, names: Vec<Owned<'_, &str>>) {
+    unique(report, names, |name| {
         format!("the name {}", Quoted::text(name))
     });
+}
+
+/// Names, keys and addresses of peers are those of one peer only.
+pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraft]) {
+    let names = (identities.iter()).filter_map(|peer| named(&peer.label, &peer.name));
+    unique_names(report, names.collect());
     let keys = identities.iter().filter_map(|peer| {
         let key = peer.public_key.as_ref().ok()?;
         Some(Owned {
@@ -111,8 +114,10 @@ fn report_overlap(report: &Report<'_>, a: Owned<'_, IpNetwork>, b: Owned<'_, IpN
     report.error(
         later.at,
         format!(
-            "{}: {} overlaps {}{of_whom} in line {line}; keep one of them",
-            later.owner, later.value, earlier.value
+            "{}: {} overlaps {}{of_whom} on line {line}; keep one of them",
+            later.owner,
+            Shown(later.value),
+            Shown(earlier.value)
         ),
     );
 }
@@ -128,7 +133,7 @@ pub(super) struct Taken<K> {
 pub(super) fn ports_free<K: Ord + Copy>(
     report: &Report<'_>,
     mut taken: Vec<Owned<'_, Taken<K>>>,
-    what: impl Fn(K) -> String,
+    what: impl Fn(K, PortRange) -> String,
 ) {
     taken.sort_by_key(|entry| (entry.value.space, entry.value.ports, entry.at));
     let mut farthest: Option<Owned<'_, Taken<K>>> = None;
@@ -141,12 +146,16 @@ pub(super) fn ports_free<K: Ord + Copy>(
                 } else {
                     (entry, far)
                 };
-                let what = what(entry.value.space);
-                let (ports, line) = (later.value.ports, report.line(earlier.at));
+
+                let what = what(later.value.space, later.value.ports);
+                let line = report.line(earlier.at);
                 let owner = earlier.owner;
                 report.error(
                     later.at,
-                    format!("{}: {what} {ports} is already taken by {owner} in line {line}; take another one", later.owner),
+                    format!(
+                        "{}: {what} is already taken by {owner} on line {line}; take another one",
+                        later.owner
+                    ),
                 );
                 if entry.value.ports.last > far.value.ports.last {
                     farthest = Some(entry);
@@ -177,7 +186,7 @@ pub(super) fn services_disjoint(report: &Report<'_>, services: Vec<Owned<'_, Ser
             report.error(
                 service.at,
                 format!(
-                    "{}: {} overlaps {} in line {line}; keep one of them",
+                    "{}: {} overlaps {} on line {line}; keep one of them",
                     service.owner, service.value, earlier.value
                 ),
             );
@@ -186,29 +195,24 @@ pub(super) fn services_disjoint(report: &Report<'_>, services: Vec<Owned<'_, Ser
     }
 }
 
-/// The network of `networks` that an address lies in.
-pub(super) fn network_of<'d>(
+/// Who has an address in the tunnel: one of `ours`, or a peer.
+pub(super) fn owner_of<'d>(
     address: IpAddr,
-    networks: impl IntoIterator<Item = Owned<'d, IpNetwork>>,
-) -> Option<Owned<'d, IpNetwork>> {
-    networks
-        .into_iter()
-        .find(|network| network.value.contains(address))
-}
-
-/// The networks that interface addresses lie in.
-pub(super) fn networks_of(addresses: &[Located<InterfaceAddress>]) -> Vec<IpNetwork> {
-    addresses
-        .iter()
-        .map(|address| address.value.network())
-        .collect()
+    mut ours: impl Iterator<Item = (&'d str, IpAddr)>,
+    mut peers: impl Iterator<Item = &'d IdentityDraft>,
+) -> Option<&'d str> {
+    if let Some((owner, _)) = ours.find(|&(_, ours)| ours == address) {
+        return Some(owner);
+    }
+    let has_it = |peer: &&IdentityDraft| peer.addresses.items.iter().any(|a| a.value == address);
+    peers.find(has_it).map(|peer| peer.label.as_str())
 }
 
 /// Networks for a message.
 pub(super) fn list(networks: impl IntoIterator<Item = IpNetwork>) -> String {
     let texts: Vec<_> = networks
         .into_iter()
-        .map(|network| network.to_string())
+        .map(|network| Shown(network).to_string())
         .collect();
     if texts.is_empty() {
         "none".to_owned()
@@ -269,45 +273,34 @@ pub(super) fn named_networks<'d>(
     of_sets.chain(literal)
 }
 
-/// The sets of the file don't hold a network twice; a set that nobody names is worth a warning.
-pub(super) fn sets(report: &Report<'_>, sets: &Sets, users: &[&SourcesDraft]) {
+/// No set of the file holds an address twice.
+pub(super) fn sets(report: &Report<'_>, sets: &Sets) {
     for (name, networks) in sets.defined() {
         let label = format!("set {}", Quoted::text(name));
         disjoint(report, owned(&label, networks).collect());
-        let used = (users.iter()).any(|user| user.sets.iter().any(|set| &set.value == name));
-        if !used {
-            report.warn(networks.at, format!("{label}: nothing uses this set"));
-        }
     }
 }
 
-/// Ports where an answer to "who may call" matters more than elsewhere.
-pub(super) fn warn_if_open(
-    report: &Report<'_>,
-    label: &str,
-    at: usize,
+/// Warns of a service that everybody may call, and of a few more than of others.
+pub(super) fn open_to_everybody(
     protocol: Protocol,
     ports: impl Iterator<Item = PortRange>,
-) {
+) -> String {
     const DELICATE: [(u16, &str); 4] = [
         (22, "SSH"),
         (2379, "etcd"),
         (6443, "the Kubernetes API"),
         (10250, "the kubelet"),
     ];
-    let delicate = ports
-        .filter(|_| protocol == Protocol::Tcp)
-        .flat_map(|range| {
-            DELICATE
-                .iter()
-                .filter(move |(port, _)| (range.first..=range.last).contains(port))
-        })
-        .next();
+    let ports: Vec<_> = ports.collect();
+    let published = |port| (ports.iter()).any(|range| (range.first..=range.last).contains(&port));
+    let delicate = DELICATE
+        .iter()
+        .find(|&&(port, _)| protocol == Protocol::Tcp && published(port));
     match delicate {
-        Some((port, service)) => report.warn(
-            at,
-            format!("{label}: port {port} ({service}) is open to everybody; a role gives it to tunnel peers only"),
+        Some((port, service)) => format!(
+            "port {port} ({service}) is open to everybody; a role gives it to tunnel peers only"
         ),
-        None => report.warn(at, format!("{label}: open to everybody, not only through Cloudflare")),
+        None => "open to everybody, not only through Cloudflare".to_owned(),
     }
 }

@@ -1,5 +1,5 @@
 //! Keys that both files have: how their values are read and what can be said about each of them alone.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -317,8 +317,10 @@ pub(super) fn ports<T: From<super::common::PortRange>>(
                 let port = value::port(&number.value).map_err(|error| element.error(error))?;
                 let range = super::common::PortRange::from(port);
                 Ok(number.map(|_| T::from(range)))
-            } else {
+            } else if element.is_text() {
                 element.parse_with(&parse)
+            } else {
+                Err(element.wrong_type("an integer or a string"))
             }
         },
     )
@@ -406,6 +408,12 @@ fn allowed_network(value: &Value<'_>) -> Field<IpNetwork> {
 }
 
 impl SourcesDraft {
+    /// Whether this set is the only entry.
+    pub(super) fn is_only(&self, set: &str) -> bool {
+        let alone = !self.any && self.networks.is_empty() && self.complete.is_ok();
+        alone && !self.sets.is_empty() && self.sets.iter().all(|named| named.value == set)
+    }
+
     /// The checked form; names of sets must have been looked up before.
     pub(super) fn build(self) -> Result<Sources, Reported> {
         self.complete?;
@@ -423,46 +431,52 @@ impl SourcesDraft {
 
 /// `[sets]` and the built-in set.
 #[derive(Debug)]
-pub(super) struct Sets(BTreeMap<String, List<Located<IpNetwork>>>);
+pub(super) struct Sets {
+    lists: BTreeMap<String, List<Located<IpNetwork>>>,
+    /// Whether these are all.
+    complete: Result<(), Reported>,
+}
 
 pub(super) fn sets(root: &Table<'_>) -> Sets {
-    let mut sets = BTreeMap::new();
-    let Ok(table) = root.table_or_empty("sets") else {
-        return Sets(sets);
+    let mut sets = Sets {
+        lists: BTreeMap::new(),
+        complete: Ok(()),
     };
-    for (key, value) in table.entries() {
-        let name = match key.value {
-            "any" => {
-                table.error(
-                    key.at,
-                    "`any` is everybody and can't be the name of a set; take another name",
-                );
-                continue;
-            }
-            name => parse_name(name),
-        };
-        match name {
-            Ok(name) => {
-                let networks = value.elements("an array of networks", |v| allowed_network(&v));
-                sets.insert(name, networks);
-            }
-            Err(error) => {
-                table.error(key.at, error);
+    match root.table_or_empty("sets") {
+        Ok(table) => {
+            for (key, value) in table.entries() {
+                match set_name(&table, key) {
+                    Ok(name) => {
+                        let networks =
+                            value.elements("an array of networks", |v| allowed_network(&v));
+                        sets.lists.insert(name, networks);
+                    }
+                    Err(reported) => sets.complete = Err(reported),
+                }
             }
         }
+        Err(reported) => sets.complete = Err(reported),
     }
-    Sets(sets)
+    sets
+}
+
+fn set_name(table: &Table<'_>, key: Located<&str>) -> Result<String, Reported> {
+    if key.value == "any" {
+        let message = "`any` is everybody and can't be the name of a set; take another name";
+        return Err(table.error(key.at, message));
+    }
+    parse_name(key.value).map_err(|error| table.error(key.at, error))
 }
 
 impl Sets {
     /// The sets of the file.
     pub(super) fn defined(&self) -> impl Iterator<Item = (&String, &List<Located<IpNetwork>>)> {
-        self.0.iter()
+        self.lists.iter()
     }
 
     /// The networks of a set as far as they are known.
     pub(super) fn networks(&self, name: &str) -> Option<Vec<IpNetwork>> {
-        match self.0.get(name) {
+        match self.lists.get(name) {
             Some(list) => Some(list.items.iter().map(|network| network.value).collect()),
             None => (name == cloudflare::SET_NAME).then(cloudflare::networks),
         }
@@ -470,41 +484,31 @@ impl Sets {
 
     /// Refuses names of `sources` that are no set, and names that stand there twice.
     pub(super) fn look_up(&self, report: &Report<'_>, label: &str, sources: &SourcesDraft) {
-        for (index, set) in sources.sets.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for set in &sources.sets {
             let shown = Quoted::text(&set.value);
-            if self.networks(&set.value).is_none() {
-                let names = || {
-                    self.0
-                        .keys()
-                        .map(String::as_str)
-                        .chain([cloudflare::SET_NAME, "any"])
-                };
-                let remedy = nearest(&set.value, names()).map_or_else(
-                    || {
-                        format!(
-                            "add it to [sets], or write one of: {}",
-                            names().collect::<Vec<_>>().join(", ")
-                        )
-                    },
-                    |near| format!("did you mean \"{near}\"?"),
-                );
+            if !seen.insert(&set.value) {
+                let message = format!("{label}: the set {shown} is named twice; once is enough");
+                report.error(set.at, message);
+            } else if self.complete.is_ok() && self.networks(&set.value).is_none() {
+                let remedy = self.remedy(&set.value);
                 report.error(
                     set.at,
                     format!("{label}: there is no set {shown}; {remedy}"),
                 );
             }
-            if sources
-                .sets
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.value == set.value)
-            {
-                report.error(
-                    set.at,
-                    format!("{label}: the set {shown} is named twice; once is enough"),
-                );
-            }
         }
+    }
+
+    fn remedy(&self, unknown: &str) -> String {
+        let names = || (self.lists.keys().map(String::as_str)).chain([cloudflare::SET_NAME, "any"]);
+        nearest(unknown, names()).map_or_else(
+            || {
+                let names = names().collect::<Vec<_>>().join(", ");
+                format!("add it to [sets], or write one of: {names}")
+            },
+            |near| format!("did you mean \"{near}\"?"),
+        )
     }
 
     /// The named sets in order of their names, and `cloudflare` if it is defined or named.
@@ -516,12 +520,13 @@ impl Sets {
                 Sources::Listed { sets, .. } => names.extend(sets.iter().map(String::as_str)),
             }
         }
-        if self.0.contains_key(cloudflare::SET_NAME) {
+        if self.lists.contains_key(cloudflare::SET_NAME) {
             names.push(cloudflare::SET_NAME);
         }
         names.sort_unstable();
         names.dedup();
-        for list in self.0.values() {
+        self.complete?;
+        for list in self.lists.values() {
             list.complete?;
         }
         Ok(names
