@@ -6,8 +6,9 @@ use ipnetwork::IpNetwork;
 
 use super::address::{self, Shown};
 use super::common::{PortRange, Protocol, Service};
-use super::document::{Field, List, Located, Report};
-use super::fields::{IdentityDraft, Sets, SourcesDraft};
+use super::fields::IdentityDraft;
+use super::report::{Field, List, Located, Report};
+use super::sources::{Sets, SourcesDraft};
 use super::value::Quoted;
 use crate::plan::ruleset::Family;
 
@@ -88,8 +89,8 @@ pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraf
     });
 }
 
-/// Refuses networks that share addresses. Networks are nested or disjoint, so in the order of (first address, length) each
-/// network has only to be compared with the widest one before it.
+/// Refuses networks that share addresses. Networks are nested or disjoint, so in the order of (first address, length)
+/// each one has only to be compared with the widest one before it.
 pub(super) fn disjoint(report: &Report<'_>, mut networks: Vec<Owned<'_, IpNetwork>>) {
     networks.sort_by_key(|network| (network.value, network.at));
     let mut widest: Option<Owned<'_, IpNetwork>> = None;
@@ -129,7 +130,8 @@ pub(super) struct Taken<K> {
     pub(super) ports: PortRange,
 }
 
-/// Refuses ports taken twice in the same space; `what` says what is taken.
+/// Refuses ports taken twice in the same space; `what` says what is taken. In the order of the first port each entry has
+/// only to be compared with the one before it that reaches farthest.
 pub(super) fn ports_free<K: Ord + Copy>(
     report: &Report<'_>,
     mut taken: Vec<Owned<'_, Taken<K>>>,
@@ -146,7 +148,6 @@ pub(super) fn ports_free<K: Ord + Copy>(
                 } else {
                     (entry, far)
                 };
-
                 let what = what(later.value.space, later.value.ports);
                 let line = report.line(earlier.at);
                 let owner = earlier.owner;
@@ -221,7 +222,7 @@ pub(super) fn list(networks: impl IntoIterator<Item = IpNetwork>) -> String {
     }
 }
 
-/// Looks up the sets of `allow` or `from`, refuses networks named twice and a list that leaves nobody of the VIP's family.
+/// Looks up the sets of `allow` or `from`, refuses networks named twice and a list without a network of the VIP's family.
 pub(super) fn sources(
     report: &Report<'_>,
     label: &str,
@@ -240,10 +241,7 @@ pub(super) fn sources(
             })
             .collect(),
     );
-    let known = sources
-        .sets
-        .iter()
-        .all(|set| sets.networks(&set.value).is_some());
+    let known = (sources.sets.iter()).all(|set| sets.is_known(&set.value));
     let Some(family) = family.filter(|_| known && !sources.any && sources.complete.is_ok()) else {
         return;
     };
@@ -252,7 +250,10 @@ pub(super) fn sources(
         let name = address::family_name(family);
         report.error(
             sources.at,
-            format!("{label}: the VIP is {name}, but no {name} network is listed here; add one, or nobody gets in"),
+            format!(
+                "{label}: the VIP is {name}, but no {name} network is listed here; \
+                 add one, or nobody gets in"
+            ),
         );
     }
 }

@@ -1,8 +1,7 @@
-//! Texts of single values → the types of [`super::common`]: how each is written, and a sentence for everything that is
-//! not written so. What a value means beside other values is checked in the files that read tables.
+//! Texts of single values → the types of [`super::common`]: how each is written, and a sentence for everything that is not
+//! written so. What a value means beside other values is checked in the files that read tables.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
@@ -14,8 +13,8 @@ use crate::model::PublicKey;
 /// Longest name of a peer, service, role or set in characters: it stands in file names, labels and logs.
 const LONGEST_NAME: usize = 63;
 
-/// A piece of the user's text fit for a message: quoted, shortened, without control characters. A text that is a WireGuard
-/// key is left out: a private key in the wrong place must not end in a log.
+/// A piece of the user's text fit for a message: quoted, shortened, without control characters. A text with a WireGuard key
+/// is left out: a private key in the wrong place must not end in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted {
     text: String,
@@ -488,7 +487,3 @@ fn decimal(text: &str) -> Option<u8> {
     let number: u8 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
-
-/// Limits of `mtu`: the least is what IPv6 demands of every link (RFC 8200 §5), the most is 65,535 less the IPv4 or IPv6 header (40),
-/// UDP header (8) and the header and tag of transport data (32).
-pub(super) const MTU: RangeInclusive<i64> = 1280..=65_455;

@@ -1,5 +1,5 @@
-//! What has to fit together in `gateway.toml`. A field that could not be read is left out of every comparison, and so is a
-//! network that was refused: its consequences are no mistakes of their own.
+//! What has to fit together in `gateway.toml`. A field that could not be read is left out of every comparison, and so is
+//! a network that was refused: its consequences are no mistakes of their own.
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
@@ -9,7 +9,8 @@ use crate::config::address::{self, Shown, family_name};
 use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::cloudflare;
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
-use crate::config::document::{Located, Report, nearest};
+use crate::config::document::nearest;
+use crate::config::report::{Located, Report};
 use crate::config::value::Quoted;
 use crate::plan::ruleset::Family;
 

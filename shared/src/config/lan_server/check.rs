@@ -7,7 +7,7 @@ use super::draft::{Draft, GatewayDraft, PublishDraft};
 use crate::config::address::{self, Shown};
 use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::common::{Endpoint, SourceIp};
-use crate::config::document::{Located, Report};
+use crate::config::report::{Located, Report};
 use crate::plan::ruleset::Family;
 
 /// Reports everything that contradicts something else.

@@ -274,7 +274,7 @@ fn a_key_in_place_of_a_key_file_is_refused_and_not_echoed() {
     refuses(
         &[(r#""gateway.key" "#, r#""KEY2""#)],
         &[
-            "14:20: [tunnel]: this is a key, not the path of a file; put the key into a file with mode 0600 below state_dir and write its name here; treat the key as known to others",
+            "14:20: [tunnel]: this is a key, not the path of a file; make a new key, put it into a file with mode 0600 below state_dir and write the name of the file here",
         ],
     );
 }
