@@ -27,6 +27,9 @@ pub use counters::{Counters, TunCounters};
 use tun_port::TunPort;
 use worker::Worker;
 
+#[cfg(test)]
+mod tests;
+
 /// What to open.
 #[derive(Debug, Clone)]
 pub struct Config {
