@@ -11,7 +11,7 @@ use shared_os::udp::SendRung;
 use super::super::{Limits, Offloads};
 use super::world::{Node, World, wait_for};
 
-const TRANSFER: usize = 8 << 20;
+const TRANSFER: usize = 2 << 20;
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
