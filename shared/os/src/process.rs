@@ -82,6 +82,14 @@ fn pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// Asks the instance with this process id to end. One that has just ended by itself is a success.
+pub fn terminate(pid: u32) -> io::Result<()> {
+    match syscall::terminate(pid) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Keys live in our memory: no core dumps, and no other process of our user may look into it.
 pub fn disable_core_dumps() -> io::Result<()> {
     syscall::set_not_dumpable()?;

@@ -43,6 +43,17 @@ pub(crate) fn lock_memory() -> io::Result<()> {
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })
 }
 
+/// Asks a process to end (kill(2), SIGTERM).
+pub(crate) fn terminate(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    if pid <= 0 {
+        // 0 would mean our own process group.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::kill(pid, libc::SIGTERM) })
+}
+
 /// User id as which files are accessed (geteuid(2)).
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: always succeeds and has no preconditions.
