@@ -2,10 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`tun`] | TUN links: large packets of the kernel in, joined packets out |
-//! | [`udp`] | UDP sockets: merged datagrams in, runs of datagrams out |
-//! | [`sys`] | every `unsafe` of the two, and waiting for them |
-//! | [`clock`] | the time |
+//! | [`tun`] | the TUN device: super-packets in and out |
+//! | [`udp`] | the sockets of the tunnel: batches, GSO, GRO |
 //! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes |
 //! | [`sysctl`] | kernel switches under `/proc/sys`, and what they were before us |
 //! | [`process`] | one instance at a time, privileges, no core dumps |

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
-use shared::plan::diff::same_value;
-use shared::plan::{LiveSysctl, Sysctl};
+use shared::plan::{LiveSysctl, Sysctl, same_value};
 
 use crate::atomic_file;
 

@@ -122,6 +122,25 @@ pub(super) fn is_private(network: IpNetwork) -> bool {
         .any(|private| covers(private, network))
 }
 
+/// A network as people write it: a single address without its length.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown(pub(super) IpNetwork);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_single(self.0) {
+            self.0.ip().fmt(f)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+/// Whether a network is one address.
+pub(super) fn is_single(network: IpNetwork) -> bool {
+    network.prefix() == if network.is_ipv4() { 32 } else { 128 }
+}
+
 /// Whether every address of `inner` is in `outer`.
 pub(super) fn covers(outer: IpNetwork, inner: IpNetwork) -> bool {
     outer.prefix() <= inner.prefix() && outer.contains(inner.network())

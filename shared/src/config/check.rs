@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::address;
-use super::common::{InterfaceAddress, PortRange, Protocol, Service};
-use super::document::{List, Located, Report};
-use super::fields::{IdentityDraft, Sets, SourcesDraft};
+use super::address::{self, Shown};
+use super::common::{PortRange, Protocol, Service};
+use super::fields::IdentityDraft;
+use super::report::{Field, List, Located, Report};
+use super::sources::{Sets, SourcesDraft};
 use super::value::Quoted;
 use crate::plan::ruleset::Family;
 
@@ -32,11 +33,7 @@ pub(super) fn owned<'d, T: Copy>(
 }
 
 /// Refuses the second and later owners of the same value; `what` names it without showing secrets.
-pub(super) fn unique<T: Ord>(
-    report: &Report<'_>,
-    values: Vec<Owned<'_, T>>,
-    what: impl Fn(&T) -> String,
-) {
+fn unique<T: Ord>(report: &Report<'_>, values: Vec<Owned<'_, T>>, what: impl Fn(&T) -> String) {
     let mut first: BTreeMap<T, (&str, usize)> = BTreeMap::new();
     for Owned { owner, value, at } in values {
         if let Some((other, other_at)) = first.get(&value) {
@@ -45,7 +42,7 @@ pub(super) fn unique<T: Ord>(
             report.error(
                 at,
                 format!(
-                    "{owner}: {what} is already that of {other} in line {line}; take another one"
+                    "{owner}: {what} is already that of {other} on line {line}; take another one"
                 ),
             );
         } else {
@@ -54,19 +51,26 @@ pub(super) fn unique<T: Ord>(
     }
 }
 
-/// Names, keys and addresses of peers are those of one peer only.
-pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraft]) {
-    let names = identities.iter().filter_map(|peer| {
-        let name = peer.name.as_ref().ok()?;
-        Some(Owned {
-            owner: peer.label.as_str(),
-            value: name.value.as_str(),
-            at: name.at,
-        })
-    });
-    unique(report, names.collect(), |name| {
+/// The name of a table, if it could be read.
+pub(super) fn named<'d>(owner: &'d str, name: &'d Field<String>) -> Option<Owned<'d, &'d str>> {
+    name.as_ref().ok().map(|name| Owned {
+        owner,
+        value: name.value.as_str(),
+        at: name.at,
+    })
+}
+
+/// Refuses names that stand twice.
+pub(super) fn unique_names(report: &Report<'_>, names: Vec<Owned<'_, &str>>) {
+    unique(report, names, |name| {
         format!("the name {}", Quoted::text(name))
     });
+}
+
+/// Names, keys and addresses of peers are those of one peer only.
+pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraft]) {
+    let names = (identities.iter()).filter_map(|peer| named(&peer.label, &peer.name));
+    unique_names(report, names.collect());
     let keys = identities.iter().filter_map(|peer| {
         let key = peer.public_key.as_ref().ok()?;
         Some(Owned {
@@ -85,8 +89,8 @@ pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraf
     });
 }
 
-/// Refuses networks that share addresses. Networks are nested or disjoint, so in the order of (first address, length) each
-/// network has only to be compared with the widest one before it.
+/// Refuses networks that share addresses. Networks are nested or disjoint, so in the order of (first address, length)
+/// each one has only to be compared with the widest one before it.
 pub(super) fn disjoint(report: &Report<'_>, mut networks: Vec<Owned<'_, IpNetwork>>) {
     networks.sort_by_key(|network| (network.value, network.at));
     let mut widest: Option<Owned<'_, IpNetwork>> = None;
@@ -111,8 +115,10 @@ fn report_overlap(report: &Report<'_>, a: Owned<'_, IpNetwork>, b: Owned<'_, IpN
     report.error(
         later.at,
         format!(
-            "{}: {} overlaps {}{of_whom} in line {line}; keep one of them",
-            later.owner, later.value, earlier.value
+            "{}: {} overlaps {}{of_whom} on line {line}; keep one of them",
+            later.owner,
+            Shown(later.value),
+            Shown(earlier.value)
         ),
     );
 }
@@ -124,11 +130,12 @@ pub(super) struct Taken<K> {
     pub(super) ports: PortRange,
 }
 
-/// Refuses ports taken twice in the same space; `what` says what is taken.
+/// Refuses ports taken twice in the same space; `what` says what is taken. In the order of the first port each entry has
+/// only to be compared with the one before it that reaches farthest.
 pub(super) fn ports_free<K: Ord + Copy>(
     report: &Report<'_>,
     mut taken: Vec<Owned<'_, Taken<K>>>,
-    what: impl Fn(K) -> String,
+    what: impl Fn(K, PortRange) -> String,
 ) {
     taken.sort_by_key(|entry| (entry.value.space, entry.value.ports, entry.at));
     let mut farthest: Option<Owned<'_, Taken<K>>> = None;
@@ -141,12 +148,15 @@ pub(super) fn ports_free<K: Ord + Copy>(
                 } else {
                     (entry, far)
                 };
-                let what = what(entry.value.space);
-                let (ports, line) = (later.value.ports, report.line(earlier.at));
+                let what = what(later.value.space, later.value.ports);
+                let line = report.line(earlier.at);
                 let owner = earlier.owner;
                 report.error(
                     later.at,
-                    format!("{}: {what} {ports} is already taken by {owner} in line {line}; take another one", later.owner),
+                    format!(
+                        "{}: {what} is already taken by {owner} on line {line}; take another one",
+                        later.owner
+                    ),
                 );
                 if entry.value.ports.last > far.value.ports.last {
                     farthest = Some(entry);
@@ -177,7 +187,7 @@ pub(super) fn services_disjoint(report: &Report<'_>, services: Vec<Owned<'_, Ser
             report.error(
                 service.at,
                 format!(
-                    "{}: {} overlaps {} in line {line}; keep one of them",
+                    "{}: {} overlaps {} on line {line}; keep one of them",
                     service.owner, service.value, earlier.value
                 ),
             );
@@ -186,29 +196,24 @@ pub(super) fn services_disjoint(report: &Report<'_>, services: Vec<Owned<'_, Ser
     }
 }
 
-/// The network of `networks` that an address lies in.
-pub(super) fn network_of<'d>(
+/// Who has an address in the tunnel: one of `ours`, or a peer.
+pub(super) fn owner_of<'d>(
     address: IpAddr,
-    networks: impl IntoIterator<Item = Owned<'d, IpNetwork>>,
-) -> Option<Owned<'d, IpNetwork>> {
-    networks
-        .into_iter()
-        .find(|network| network.value.contains(address))
-}
-
-/// The networks that interface addresses lie in.
-pub(super) fn networks_of(addresses: &[Located<InterfaceAddress>]) -> Vec<IpNetwork> {
-    addresses
-        .iter()
-        .map(|address| address.value.network())
-        .collect()
+    mut ours: impl Iterator<Item = (&'d str, IpAddr)>,
+    mut peers: impl Iterator<Item = &'d IdentityDraft>,
+) -> Option<&'d str> {
+    if let Some((owner, _)) = ours.find(|&(_, ours)| ours == address) {
+        return Some(owner);
+    }
+    let has_it = |peer: &&IdentityDraft| peer.addresses.items.iter().any(|a| a.value == address);
+    peers.find(has_it).map(|peer| peer.label.as_str())
 }
 
 /// Networks for a message.
 pub(super) fn list(networks: impl IntoIterator<Item = IpNetwork>) -> String {
     let texts: Vec<_> = networks
         .into_iter()
-        .map(|network| network.to_string())
+        .map(|network| Shown(network).to_string())
         .collect();
     if texts.is_empty() {
         "none".to_owned()
@@ -217,7 +222,7 @@ pub(super) fn list(networks: impl IntoIterator<Item = IpNetwork>) -> String {
     }
 }
 
-/// Looks up the sets of `allow` or `from`, refuses networks named twice and a list that leaves nobody of the VIP's family.
+/// Looks up the sets of `allow` or `from`, refuses networks named twice and a list without a network of the VIP's family.
 pub(super) fn sources(
     report: &Report<'_>,
     label: &str,
@@ -236,10 +241,7 @@ pub(super) fn sources(
             })
             .collect(),
     );
-    let known = sources
-        .sets
-        .iter()
-        .all(|set| sets.networks(&set.value).is_some());
+    let known = (sources.sets.iter()).all(|set| sets.is_known(&set.value));
     let Some(family) = family.filter(|_| known && !sources.any && sources.complete.is_ok()) else {
         return;
     };
@@ -248,7 +250,10 @@ pub(super) fn sources(
         let name = address::family_name(family);
         report.error(
             sources.at,
-            format!("{label}: the VIP is {name}, but no {name} network is listed here; add one, or nobody gets in"),
+            format!(
+                "{label}: the VIP is {name}, but no {name} network is listed here; \
+                 add one, or nobody gets in"
+            ),
         );
     }
 }
@@ -269,45 +274,34 @@ pub(super) fn named_networks<'d>(
     of_sets.chain(literal)
 }
 
-/// The sets of the file don't hold a network twice; a set that nobody names is worth a warning.
-pub(super) fn sets(report: &Report<'_>, sets: &Sets, users: &[&SourcesDraft]) {
+/// No set of the file holds an address twice.
+pub(super) fn sets(report: &Report<'_>, sets: &Sets) {
     for (name, networks) in sets.defined() {
         let label = format!("set {}", Quoted::text(name));
         disjoint(report, owned(&label, networks).collect());
-        let used = (users.iter()).any(|user| user.sets.iter().any(|set| &set.value == name));
-        if !used {
-            report.warn(networks.at, format!("{label}: nothing uses this set"));
-        }
     }
 }
 
-/// Ports where an answer to "who may call" matters more than elsewhere.
-pub(super) fn warn_if_open(
-    report: &Report<'_>,
-    label: &str,
-    at: usize,
+/// Warns of a service that everybody may call, and of a few more than of others.
+pub(super) fn open_to_everybody(
     protocol: Protocol,
     ports: impl Iterator<Item = PortRange>,
-) {
+) -> String {
     const DELICATE: [(u16, &str); 4] = [
         (22, "SSH"),
         (2379, "etcd"),
         (6443, "the Kubernetes API"),
         (10250, "the kubelet"),
     ];
-    let delicate = ports
-        .filter(|_| protocol == Protocol::Tcp)
-        .flat_map(|range| {
-            DELICATE
-                .iter()
-                .filter(move |(port, _)| (range.first..=range.last).contains(port))
-        })
-        .next();
+    let ports: Vec<_> = ports.collect();
+    let published = |port| (ports.iter()).any(|range| (range.first..=range.last).contains(&port));
+    let delicate = DELICATE
+        .iter()
+        .find(|&&(port, _)| protocol == Protocol::Tcp && published(port));
     match delicate {
-        Some((port, service)) => report.warn(
-            at,
-            format!("{label}: port {port} ({service}) is open to everybody; a role gives it to tunnel peers only"),
+        Some((port, service)) => format!(
+            "port {port} ({service}) is open to everybody; a role gives it to tunnel peers only"
         ),
-        None => report.warn(at, format!("{label}: open to everybody, not only through Cloudflare")),
+        None => "open to everybody, not only through Cloudflare".to_owned(),
     }
 }

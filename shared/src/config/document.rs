@@ -1,9 +1,5 @@
 //! A TOML document read key by key. Every value keeps its place in the text, every mistake is noted and reading goes
 //! on, so that one run names all of them.
-//!
-//! [`Reported`] is the proof that a mistake was noted: a field that could not be read is `Err(Reported)`, and later checks
-//! leave it alone instead of complaining about the consequences.
-use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -11,171 +7,9 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigErrors, Diagnostic, Parsed};
+use super::error::{ConfigErrors, Parsed};
+use super::report::{Field, List, Located, Report, Reported};
 use super::value::Quoted;
-
-/// A value and where it stands: the offset in bytes of its first character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Located<T> {
-    pub(super) value: T,
-    pub(super) at: usize,
-}
-
-impl<T> Located<T> {
-    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Located<U> {
-        Located {
-            value: f(self.value),
-            at: self.at,
-        }
-    }
-}
-
-/// Proof that an error was noted in a [`Report`]; only [`Report::error`] makes one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reported(());
-
-/// A field as far as it could be read.
-pub(super) type Field<T> = Result<Located<T>, Reported>;
-
-/// Elements of an array as far as they could be read.
-#[derive(Debug)]
-pub(super) struct List<T> {
-    /// Where the array stands.
-    pub(super) at: usize,
-    /// The good ones.
-    pub(super) items: Vec<T>,
-    /// Whether these are all.
-    pub(super) complete: Result<(), Reported>,
-}
-
-impl<T> List<Located<T>> {
-    /// The values without their places, if all of them could be read.
-    pub(super) fn into_values(self) -> Result<Vec<T>, Reported> {
-        self.try_map(|item| Ok(item.value))
-    }
-}
-
-impl<T> List<T> {
-    pub(super) fn empty(at: usize) -> Self {
-        Self {
-            at,
-            items: Vec::new(),
-            complete: Ok(()),
-        }
-    }
-
-    pub(super) fn unreadable(at: usize, reported: Reported) -> Self {
-        Self {
-            at,
-            items: Vec::new(),
-            complete: Err(reported),
-        }
-    }
-
-    fn push(&mut self, item: Result<T, Reported>) {
-        match item {
-            Ok(item) => self.items.push(item),
-            Err(reported) => self.complete = Err(reported),
-        }
-    }
-
-    /// The elements, if all of them could be read and turned into `U`.
-    pub(super) fn try_map<U>(
-        self,
-        turn: impl FnMut(T) -> Result<U, Reported>,
-    ) -> Result<Vec<U>, Reported> {
-        self.complete?;
-        self.items.into_iter().map(turn).collect()
-    }
-
-    pub(super) fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
-        List {
-            at: self.at,
-            items: self.items.into_iter().map(turn).collect(),
-            complete: self.complete,
-        }
-    }
-}
-
-/// Collects findings about one file.
-#[derive(Debug)]
-pub(super) struct Report<'t> {
-    file: &'t str,
-    text: &'t str,
-    errors: RefCell<Vec<Located<String>>>,
-    warnings: RefCell<Vec<Located<String>>>,
-}
-
-impl<'t> Report<'t> {
-    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self {
-            file,
-            text,
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-        }
-    }
-
-    pub(super) fn error(&self, at: usize, message: impl Into<String>) -> Reported {
-        let value = message.into();
-        self.errors.borrow_mut().push(Located { value, at });
-        Reported(())
-    }
-
-    pub(super) fn warn(&self, at: usize, message: impl Into<String>) {
-        let value = message.into();
-        self.warnings.borrow_mut().push(Located { value, at });
-    }
-
-    /// Line of an offset, counted from 1.
-    pub(super) fn line(&self, at: usize) -> usize {
-        self.before(at).matches('\n').count() + 1
-    }
-
-    /// The value, unless an error was noted.
-    pub(super) fn finish<T>(self, value: Result<T, Reported>) -> Result<Parsed<T>, ConfigErrors> {
-        let errors = self.diagnostics(self.errors.take());
-        match value {
-            Ok(config) if errors.is_empty() => Ok(Parsed {
-                config,
-                warnings: self.diagnostics(self.warnings.take()),
-            }),
-            Ok(_) | Err(Reported(())) => Err(ConfigErrors(errors)),
-        }
-    }
-
-    fn diagnostics(&self, mut findings: Vec<Located<String>>) -> Vec<Diagnostic> {
-        findings.sort_by_key(|finding| finding.at); // stable: findings about one place keep the order of the checks
-        // Line numbers are counted in one pass: a file can have as many mistakes as lines.
-        let (mut line, mut line_start, mut counted) = (1, 0, 0);
-        let mut diagnostics = Vec::with_capacity(findings.len());
-        for Located { value, at } in findings {
-            let before = self.before(at);
-            for (offset, _) in before.get(counted..).unwrap_or("").match_indices('\n') {
-                line += 1;
-                line_start = counted + offset + 1;
-            }
-            counted = before.len();
-            let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
-            diagnostics.push(Diagnostic {
-                file: self.file.to_owned(),
-                line,
-                column,
-                message: value.replace(['\n', '\r'], " "),
-            });
-        }
-        diagnostics
-    }
-
-    /// The text before an offset; an offset inside a character counts as the start of it.
-    fn before(&self, at: usize) -> &'t str {
-        let mut end = at.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.text.get(..end).unwrap_or("")
-    }
-}
 
 /// Keys of one table of a file: what the parser reads, what a misspelt key is compared with, what the manual has to explain.
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +75,8 @@ pub(super) struct Table<'a> {
     entries: Option<&'a DeTable<'a>>,
     at: usize,
     label: String,
+    /// Known keys that unknown ones were probably meant to be: they are not missing as well.
+    misspelt: Vec<(&'static str, Reported)>,
 }
 
 impl<'a> Table<'a> {
@@ -252,21 +88,22 @@ impl<'a> Table<'a> {
         entries: Option<&'a DeTable<'a>>,
         at: usize,
     ) -> Self {
-        let table = Self {
+        let mut table = Self {
             report,
             schema,
             entries,
             at,
             label,
+            misspelt: Vec::new(),
         };
         table.refuse_unknown_keys(name);
         table
     }
 
-    fn refuse_unknown_keys(&self, name: &str) {
+    fn refuse_unknown_keys(&mut self, name: &str) {
         let known = keys_of(self.schema, name);
         if known.is_empty() {
-            return;
+            return; // the user chooses the keys
         }
         for key in self.entries.into_iter().flat_map(DeTable::keys) {
             let text: &str = key.get_ref();
@@ -276,14 +113,21 @@ impl<'a> Table<'a> {
             let elsewhere = (self.schema.iter())
                 .find(|table| table.table != name && table.keys.contains(&text))
                 .map(TableKeys::place);
-            let remedy = match (nearest(text, known.iter().copied()), elsewhere) {
+            let near = nearest(text, known.iter().copied());
+            let remedy = match (near, elsewhere) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, Some(place)) => format!("`{text}` belongs to {place}"),
                 (None, None) => format!("known here: {}", known.join(", ")),
             };
             let message = format!("unknown key {}; {remedy}", Quoted::name(text));
-            self.error(key.span().start, message);
+            let reported = self.error(key.span().start, message);
+            self.misspelt.extend(near.map(|near| (near, reported)));
         }
+    }
+
+    fn misspelt(&self, key: &str) -> Option<Reported> {
+        let same = self.misspelt.iter().find(|(meant, _)| *meant == key);
+        same.map(|&(_, reported)| reported)
     }
 
     /// Where the table begins.
@@ -321,10 +165,25 @@ impl<'a> Table<'a> {
     /// The value of a key that must be there; `example` is what could stand in the file.
     pub(super) fn require(&self, key: &'a str, example: &str) -> Result<Value<'_>, Reported> {
         self.get(key).ok_or_else(|| {
-            let message =
-                format!("the key `{key}` is missing; write for example {key} = {example}");
-            self.error(self.at, message)
+            self.misspelt(key).unwrap_or_else(|| {
+                let message =
+                    format!("the key `{key}` is missing; write for example {key} = {example}");
+                self.error(self.at, message)
+            })
         })
+    }
+
+    /// What `read` makes of the elements of a value that must be there.
+    pub(super) fn require_list<T>(
+        &self,
+        key: &'a str,
+        example: &str,
+        read: impl FnOnce(Value<'_>) -> List<T>,
+    ) -> List<T> {
+        match self.require(key, example) {
+            Ok(value) => read(value),
+            Err(reported) => List::unreadable(self.at, reported),
+        }
     }
 
     /// What `read` makes of the value, or the default.
@@ -382,6 +241,9 @@ impl<'a> Table<'a> {
 
     /// The table `[name]`, which must be there.
     pub(super) fn table(&self, name: &'static str) -> Result<Table<'_>, Reported> {
+        if let Some(reported) = self.misspelt(name) {
+            return Err(reported);
+        }
         if self.get(name).is_none() {
             let keys = keys_of(self.schema, name).join(", ");
             let message = format!("the table [{name}] is missing; its keys are: {keys}");
@@ -393,7 +255,9 @@ impl<'a> Table<'a> {
     /// The tables `[[name]]`, none if there are none.
     pub(super) fn tables(&self, name: &'static str) -> List<Table<'_>> {
         let Some(value) = self.get(name) else {
-            return List::empty(self.at);
+            let mut none = List::empty(self.at);
+            none.complete = self.misspelt(name).map_or(Ok(()), Err);
+            return none;
         };
         let Some(array) = value.node.get_ref().as_array() else {
             let message = format!(
@@ -427,6 +291,7 @@ impl<'a> Table<'a> {
             label: &self.label,
             key,
             node,
+            is_element: false,
         }
     }
 }
@@ -438,6 +303,7 @@ pub(super) struct Value<'a> {
     label: &'a str,
     key: &'a str,
     node: &'a Spanned<DeValue<'a>>,
+    is_element: bool,
 }
 
 impl<'a> Value<'a> {
@@ -450,11 +316,17 @@ impl<'a> Value<'a> {
         self.report.error(self.at(), labelled(self.label, &message))
     }
 
-    fn wrong_type(&self, expected: &str) -> Reported {
+    /// Notes that this is not what was `expected`.
+    pub(super) fn wrong_type(&self, expected: &str) -> Reported {
         let found = with_article(self.node.get_ref().type_str());
+        let subject = if self.is_element {
+            "each entry of "
+        } else {
+            ""
+        };
+        let key = self.key;
         self.error(format!(
-            "`{}` has to be {expected}, but this is {found}",
-            self.key
+            "{subject}`{key}` has to be {expected}, but this is {found}"
         ))
     }
 
@@ -487,6 +359,10 @@ impl<'a> Value<'a> {
         let integer = integer.ok_or_else(|| self.wrong_type("an integer"))?;
         let number = i64::from_str_radix(integer.as_str(), integer.radix());
         Ok(self.locate(number.map_err(|_| integer.to_string())))
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        self.node.get_ref().is_str()
     }
 
     pub(super) fn is_integer(&self) -> bool {
@@ -550,7 +426,11 @@ impl<'a> Value<'a> {
         }
         let mut list = List::empty(self.at());
         for node in nodes {
-            list.push(read(Value { node, ..*self }));
+            list.push(read(Value {
+                node,
+                is_element: true,
+                ..*self
+            }));
         }
         list
     }

@@ -1,5 +1,4 @@
 //! Keys that both files have: how their values are read and what can be said about each of them alone.
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +6,12 @@ use ipnetwork::IpNetwork;
 
 use super::address::{self, Kind};
 use super::cloudflare;
-use super::common::{AddressSet, Endpoint, InterfaceAddress, Protocol, Service, SourceIp, Sources};
-use super::document::{Field, List, Located, Report, Reported, Table, Value, nearest};
+use super::common::{Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp};
+use super::document::{Table, Value};
+use super::report::{Field, List, Located, Reported};
 use super::value::{self, Quoted, parse_address, parse_name, parse_network};
-use crate::model::{InterfaceName, PublicKey};
+use crate::model::iface::{InterfaceName, InterfaceNameError};
+use crate::model::key::PublicKey;
 use crate::plan::ruleset::Family;
 
 /// `state_dir` and `runtime_dir`.
@@ -44,7 +45,8 @@ fn key_file(value: Value<'_>) -> Field<PathBuf> {
     value.parse_with(|text| {
         if value::looks_like_key(text) {
             // The text is left out of the message: it is a secret.
-            Err("this is a key, not the path of a file; put the key into a file with mode 0600 below state_dir and write its name here; treat the key as known to others")
+            Err("this is a key, not the path of a file; make a new key, put it into a file with mode 0600 \
+                 below state_dir and write the name of the file here")
         } else if text.is_empty() || text.ends_with('/') || text.contains('\0') {
             Err("this is not the path of a file; write for example \"gateway.key\"")
         } else {
@@ -55,12 +57,8 @@ fn key_file(value: Value<'_>) -> Field<PathBuf> {
 
 /// The absolute path of a key file.
 pub(super) fn in_state_dir(dirs: &Dirs, file: PathBuf) -> Result<PathBuf, Reported> {
-    Ok(dirs
-        .state
-        .as_ref()
-        .map_err(|&reported| reported)?
-        .value
-        .join(file))
+    let state_dir = dirs.state.as_ref().map_err(|&reported| reported)?;
+    Ok(state_dir.value.join(file))
 }
 
 pub(super) fn optional_in_state_dir(
@@ -102,7 +100,19 @@ pub(super) const TUNNEL_KEYS: [&str; 7] = [
 ];
 
 const DEFAULT_INTERFACE: &str = "edge0";
-const DEFAULT_MTU: u16 = 1420; // 1500 less IPv6, UDP and transport data headers: fits any path with Ethernet's MTU
+
+/// Bytes that a packet grows by inside the tunnel: IPv6 header (40; IPv4's is smaller), UDP header (8), header and tag of
+/// transport data (16 + 16, whitepaper §5.4.6).
+const OVERHEAD: u16 = 40 + 8 + 16 + 16;
+
+/// Fits a path with Ethernet's MTU over either family.
+const DEFAULT_MTU: u16 = 1500 - OVERHEAD;
+
+/// The least MTU is what IPv6 demands of every link (RFC 8200 §5).
+const LEAST_MTU: i64 = 1280;
+
+/// The longest datagram that we can send has 65,535 bytes.
+const GREATEST_MTU: i64 = 65_535 - OVERHEAD as i64;
 
 pub(super) fn tunnel(table: &Table<'_>, defaults: &TunnelDefaults) -> TunnelDraft {
     let ports = i64::from(defaults.least_listen_port)..=i64::from(u16::MAX);
@@ -110,7 +120,9 @@ pub(super) fn tunnel(table: &Table<'_>, defaults: &TunnelDefaults) -> TunnelDraf
         interface: tunnel_interface(table),
         addresses: interface_addresses(table, defaults.address),
         listen_port: table.get_or("listen_port", defaults.listen_port, |v| v.integer_in(ports)),
-        mtu: table.get_or("mtu", DEFAULT_MTU, |v| v.integer_in(value::MTU)),
+        mtu: table.get_or("mtu", DEFAULT_MTU, |v| {
+            v.integer_in(LEAST_MTU..=GREATEST_MTU)
+        }),
         private_key_file: table.get_or(
             "private_key_file",
             defaults.private_key_file.into(),
@@ -122,23 +134,19 @@ pub(super) fn tunnel(table: &Table<'_>, defaults: &TunnelDefaults) -> TunnelDraf
 }
 
 fn tunnel_interface(table: &Table<'_>) -> Field<InterfaceName> {
-    let value = table.get("interface");
-    let Some(value) = value else {
-        let name = DEFAULT_INTERFACE.parse::<InterfaceName>();
-        return (name.map(|value| Located {
-            value,
-            at: table.at(),
-        }))
-        .map_err(|error| table.error(table.at(), error));
+    let Some(value) = table.get("interface") else {
+        let (name, at) = (DEFAULT_INTERFACE.parse(), table.at());
+        return name
+            .map(|value| Located { value, at })
+            .map_err(|error: InterfaceNameError| table.error(at, error));
     };
     let name: Located<InterfaceName> = value.parse()?;
     // "all" and "default" name groups of sysctls (`sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
     if matches!(name.value.as_str(), "lo" | "all" | "default" | "auto") {
-        let message = format!(
-            "`{}` can't be the tunnel's name; write for example \"edge0\"",
-            name.value
-        );
-        return Err(value.error(message));
+        let name = name.value;
+        return Err(value.error(format!(
+            "`{name}` can't be the tunnel's name; write for example \"edge0\""
+        )));
     }
     Ok(name)
 }
@@ -193,12 +201,8 @@ fn one_per_family<T>(
     example: &str,
     mut read: impl FnMut(Value<'_>) -> Result<(Family, T), Reported>,
 ) -> List<T> {
-    let value = match table.require(key, example) {
-        Ok(value) => value,
-        Err(reported) => return List::unreadable(table.at(), reported),
-    };
     let mut families = Vec::new();
-    value.one_or_more(|element| {
+    let mut read_next = |element: Value<'_>| {
         let (family, item) = read(element)?;
         if families.contains(&family) {
             let family = address::family_name(family);
@@ -208,7 +212,8 @@ fn one_per_family<T>(
         }
         families.push(family);
         Ok(item)
-    })
+    };
+    table.require_list(key, example, |value| value.one_or_more(&mut read_next))
 }
 
 /// Refuses what no host on a network can have.
@@ -277,7 +282,8 @@ pub(super) fn endpoint(table: &Table<'_>) -> Field<Endpoint> {
         usable(&value, socket.ip())?;
         if cloudflare::contains(socket.ip()) {
             return Err(value.error(format!(
-                "{} belongs to Cloudflare, which never forwards WireGuard's UDP; write the gateway's own public address",
+                "{} belongs to Cloudflare, which never forwards WireGuard's UDP; \
+                 write the gateway's own public address",
                 socket.ip()
             )));
         }
@@ -301,239 +307,36 @@ pub(super) fn source_ip(table: &Table<'_>, default: SourceIp) -> Field<SourceIp>
 }
 
 /// The elements of `ports`; `parse` reads those written as text.
-pub(super) fn ports<T: From<super::common::PortRange>>(
+pub(super) fn ports<T: From<PortRange>>(
     table: &Table<'_>,
     parse: impl Fn(&str) -> Result<T, value::PortError>,
 ) -> List<Located<T>> {
-    let value = match table.require("ports", "[80, 443]") {
-        Ok(value) => value,
-        Err(reported) => return List::unreadable(table.at(), reported),
+    let mut read = |element: Value<'_>| {
+        if element.is_integer() {
+            let number = element.integer()?;
+            let port = value::port(&number.value).map_err(|error| element.error(error))?;
+            Ok(number.map(|_| T::from(PortRange::from(port))))
+        } else if element.is_text() {
+            element.parse_with(&parse)
+        } else {
+            Err(element.wrong_type("an integer or a string"))
+        }
     };
-    value.elements(
-        "an array such as [80, \"8443:443\", \"30000-30100\"]",
-        |element| {
-            if element.is_integer() {
-                let number = element.integer()?;
-                let port = value::port(&number.value).map_err(|error| element.error(error))?;
-                let range = super::common::PortRange::from(port);
-                Ok(number.map(|_| T::from(range)))
-            } else {
-                element.parse_with(&parse)
-            }
-        },
-    )
+    table.require_list("ports", "[80, 443]", |value| {
+        let expected = "an array such as [80, \"8443:443\", \"30000-30100\"]";
+        value.elements(expected, &mut read)
+    })
 }
 
 /// A list of services: `allow` of a role, `to` of an access.
 pub(super) fn services(table: &Table<'_>, key: &'static str) -> List<Located<Service>> {
     const EXAMPLE: &str = "[\"10.17.5.10:6443/tcp\"]";
-    let value = match table.require(key, EXAMPLE) {
-        Ok(value) => value,
-        Err(reported) => return List::unreadable(table.at(), reported),
-    };
-    value.elements(&format!("an array such as {EXAMPLE}"), |element| {
-        let service: Located<Service> = element.parse()?;
-        refuse_everything(&element, service.value.network)?;
-        usable(&element, service.value.network.ip())?;
-        Ok(service)
-    })
-}
-
-/// `allow` or `from` as written: sets are not looked up yet.
-#[derive(Debug)]
-pub(super) struct SourcesDraft {
-    pub(super) at: usize,
-    pub(super) any: bool,
-    pub(super) sets: Vec<Located<String>>,
-    pub(super) networks: Vec<Located<IpNetwork>>,
-    pub(super) complete: Result<(), Reported>,
-}
-
-enum Source {
-    Any,
-    Set(Located<String>),
-    Network(Located<IpNetwork>),
-}
-
-pub(super) fn sources(table: &Table<'_>, key: &'static str) -> Result<SourcesDraft, Reported> {
-    const EXAMPLE: &str = "[\"cloudflare\"]";
-    let value = table.require(key, EXAMPLE)?;
-    let entries = value.elements(&format!("an array such as {EXAMPLE} or [\"any\"]"), source);
-    let mut draft = SourcesDraft {
-        at: value.at(),
-        any: false,
-        sets: Vec::new(),
-        networks: Vec::new(),
-        complete: entries.complete,
-    };
-    for entry in entries.items {
-        match entry {
-            Source::Any => draft.any = true,
-            Source::Set(name) => draft.sets.push(name),
-            Source::Network(network) => draft.networks.push(network),
-        }
-    }
-    if draft.any && !(draft.sets.is_empty() && draft.networks.is_empty()) {
-        let message = format!(
-            "\"any\" makes the other entries of `{key}` meaningless; write either \"any\" or the others"
-        );
-        draft.complete = Err(value.error(message));
-    }
-    Ok(draft)
-}
-
-fn source(value: Value<'_>) -> Result<Source, Reported> {
-    let text = value.text()?;
-    if text.value == "any" {
-        Ok(Source::Any)
-    } else if text.value.contains(['.', ':', '/']) {
-        allowed_network(&value).map(Source::Network)
-    } else {
-        value.parse_with(parse_name).map(Source::Set)
-    }
-}
-
-fn allowed_network(value: &Value<'_>) -> Field<IpNetwork> {
-    let network = value.parse_with(parse_network)?;
-    if network.value.prefix() == 0 {
-        let message = format!(
-            "{} is everybody; if that is meant, write \"any\" as the only entry",
-            network.value
-        );
-        return Err(value.error(message));
-    }
-    Ok(network)
-}
-
-impl SourcesDraft {
-    /// The checked form; names of sets must have been looked up before.
-    pub(super) fn build(self) -> Result<Sources, Reported> {
-        self.complete?;
-        if self.any {
-            return Ok(Sources::Any);
-        }
-        let mut networks: Vec<_> = self.networks.into_iter().map(|n| n.value).collect();
-        networks.sort_unstable();
-        Ok(Sources::Listed {
-            sets: self.sets.into_iter().map(|set| set.value).collect(),
-            networks,
+    table.require_list(key, EXAMPLE, |value| {
+        value.elements(&format!("an array such as {EXAMPLE}"), |element| {
+            let service: Located<Service> = element.parse()?;
+            refuse_everything(&element, service.value.network)?;
+            usable(&element, service.value.network.ip())?;
+            Ok(service)
         })
-    }
-}
-
-/// `[sets]` and the built-in set.
-#[derive(Debug)]
-pub(super) struct Sets(BTreeMap<String, List<Located<IpNetwork>>>);
-
-pub(super) fn sets(root: &Table<'_>) -> Sets {
-    let mut sets = BTreeMap::new();
-    let Ok(table) = root.table_or_empty("sets") else {
-        return Sets(sets);
-    };
-    for (key, value) in table.entries() {
-        let name = match key.value {
-            "any" => {
-                table.error(
-                    key.at,
-                    "`any` is everybody and can't be the name of a set; take another name",
-                );
-                continue;
-            }
-            name => parse_name(name),
-        };
-        match name {
-            Ok(name) => {
-                let networks = value.elements("an array of networks", |v| allowed_network(&v));
-                sets.insert(name, networks);
-            }
-            Err(error) => {
-                table.error(key.at, error);
-            }
-        }
-    }
-    Sets(sets)
-}
-
-impl Sets {
-    /// The sets of the file.
-    pub(super) fn defined(&self) -> impl Iterator<Item = (&String, &List<Located<IpNetwork>>)> {
-        self.0.iter()
-    }
-
-    /// The networks of a set as far as they are known.
-    pub(super) fn networks(&self, name: &str) -> Option<Vec<IpNetwork>> {
-        match self.0.get(name) {
-            Some(list) => Some(list.items.iter().map(|network| network.value).collect()),
-            None => (name == cloudflare::SET_NAME).then(cloudflare::networks),
-        }
-    }
-
-    /// Refuses names of `sources` that are no set, and names that stand there twice.
-    pub(super) fn look_up(&self, report: &Report<'_>, label: &str, sources: &SourcesDraft) {
-        for (index, set) in sources.sets.iter().enumerate() {
-            let shown = Quoted::text(&set.value);
-            if self.networks(&set.value).is_none() {
-                let names = || {
-                    self.0
-                        .keys()
-                        .map(String::as_str)
-                        .chain([cloudflare::SET_NAME, "any"])
-                };
-                let remedy = nearest(&set.value, names()).map_or_else(
-                    || {
-                        format!(
-                            "add it to [sets], or write one of: {}",
-                            names().collect::<Vec<_>>().join(", ")
-                        )
-                    },
-                    |near| format!("did you mean \"{near}\"?"),
-                );
-                report.error(
-                    set.at,
-                    format!("{label}: there is no set {shown}; {remedy}"),
-                );
-            }
-            if sources
-                .sets
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.value == set.value)
-            {
-                report.error(
-                    set.at,
-                    format!("{label}: the set {shown} is named twice; once is enough"),
-                );
-            }
-        }
-    }
-
-    /// The named sets in order of their names, and `cloudflare` if it is defined or named.
-    pub(super) fn build(&self, named: &[&Sources]) -> Result<Vec<AddressSet>, Reported> {
-        let mut names: Vec<&str> = Vec::new();
-        for sources in named {
-            match sources {
-                Sources::Any => {}
-                Sources::Listed { sets, .. } => names.extend(sets.iter().map(String::as_str)),
-            }
-        }
-        if self.0.contains_key(cloudflare::SET_NAME) {
-            names.push(cloudflare::SET_NAME);
-        }
-        names.sort_unstable();
-        names.dedup();
-        for list in self.0.values() {
-            list.complete?;
-        }
-        Ok(names
-            .into_iter()
-            .map(|name| {
-                let mut networks = self.networks(name).unwrap_or_default();
-                networks.sort_unstable();
-                AddressSet {
-                    name: name.to_owned(),
-                    networks,
-                }
-            })
-            .collect())
-    }
+    })
 }

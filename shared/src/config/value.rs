@@ -1,20 +1,20 @@
-//! Texts of single values → the types of [`super::common`]: how each is written, and a sentence for everything that is
-//! not written so. What a value means beside other values is checked in the files that read tables.
+//! Texts of single values → the types of [`super::common`]: how each is written, and a sentence for everything that is not
+//! written so. What a value means beside other values is checked in the files that read tables.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 
+use super::address::Shown;
 use super::common::{Endpoint, InterfaceAddress, PortMap, PortRange, Protocol, Service, SourceIp};
 use crate::model::PublicKey;
 
 /// Longest name of a peer, service, role or set in characters: it stands in file names, labels and logs.
 const LONGEST_NAME: usize = 63;
 
-/// A piece of the user's text fit for a message: quoted, shortened, without control characters. A text that is a WireGuard
-/// key is left out: a private key in the wrong place must not end in a log.
+/// A piece of the user's text fit for a message: quoted, shortened, without control characters. A text with a WireGuard key
+/// is left out: a private key in the wrong place must not end in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted {
     text: String,
@@ -58,10 +58,15 @@ impl fmt::Display for Quoted {
     }
 }
 
-/// Whether a text is, or contains as its longest word, 32 bytes of base64.
+/// Whether a text contains a WireGuard key: 44 characters of base64, of which the last is `=`.
 pub(super) fn looks_like_key(text: &str) -> bool {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')))
-        .any(|word| word.parse::<PublicKey>().is_ok())
+    const KEY_CHARACTERS: usize = 44;
+    text.match_indices('=').any(|(offset, _)| {
+        let end = offset + 1;
+        (end.checked_sub(KEY_CHARACTERS))
+            .and_then(|start| text.get(start..end))
+            .is_some_and(|candidate| candidate.parse::<PublicKey>().is_ok())
+    })
 }
 
 /// Why a text is not an address.
@@ -168,9 +173,15 @@ fn truncate(address: IpAddr, prefix_len: u8) -> IpNetwork {
 /// Why a text or number is not a port or an entry of `ports`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
-    /// No number where one belongs.
-    #[error("{0} is not a port; write a number, \"8443:443\" (listen:target) or \"30000-30100\"")]
-    Syntax(Quoted),
+    /// No number where one port belongs.
+    #[error("{0} is not a port; write a number from 1 to 65535")]
+    Number(Quoted),
+    /// Neither a port nor a range.
+    #[error("{0} is neither a port nor a range; write for example 443 or 30000-30100")]
+    Range(Quoted),
+    /// No entry of `ports`.
+    #[error("{0} is not a port; write a number, \"30000-30100\" or \"8443:443\" (listen:target)")]
+    Map(Quoted),
     /// 0, or more than 16 bits.
     #[error("port {0} is out of range; ports are 1 to 65535")]
     OutOfRange(String),
@@ -192,6 +203,19 @@ pub enum PortError {
     MappedHere(Quoted),
 }
 
+impl PortError {
+    /// A mistake of syntax is told about the whole text, not about the part that was looked at.
+    fn about(self, whole: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Number(_) | Self::Range(_) | Self::Map(_) => whole(),
+            error @ (Self::OutOfRange(_)
+            | Self::Reversed { .. }
+            | Self::MappedRange(_)
+            | Self::MappedHere(_)) => error,
+        }
+    }
+}
+
 /// A port out of an integer.
 pub(super) fn port(number: &Result<i64, String>) -> Result<u16, PortError> {
     let port = number.as_ref().ok().and_then(|&n| u16::try_from(n).ok());
@@ -206,7 +230,7 @@ pub(super) fn port(number: &Result<i64, String>) -> Result<u16, PortError> {
 
 fn parse_port(text: &str) -> Result<u16, PortError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(PortError::Syntax(Quoted::text(text)));
+        return Err(PortError::Number(Quoted::text(text)));
     }
     port(&text.parse().map_err(|_| text.to_owned()))
 }
@@ -226,10 +250,13 @@ impl FromStr for PortRange {
 
     /// `443` or `30000-30100`.
     fn from_str(text: &str) -> Result<Self, PortError> {
-        let Some((first, last)) = text.split_once('-') else {
-            return parse_port(text).map(Self::from);
+        let parse = |part| {
+            parse_port(part).map_err(|error| error.about(|| PortError::Range(Quoted::text(text))))
         };
-        let (first, last) = (parse_port(first)?, parse_port(last)?);
+        let Some((first, last)) = text.split_once('-') else {
+            return parse(text).map(Self::from);
+        };
+        let (first, last) = (parse(first)?, parse(last)?);
         if first > last {
             return Err(PortError::Reversed { first, last });
         }
@@ -252,15 +279,16 @@ impl FromStr for PortMap {
 
     /// `443`, `30000-30100` or `8443:443`.
     fn from_str(text: &str) -> Result<Self, PortError> {
+        let whole = |error: PortError| error.about(|| PortError::Map(Quoted::text(text)));
         let Some((listen, target)) = text.split_once(':') else {
-            return text.parse::<PortRange>().map(Self::from);
+            return text.parse::<PortRange>().map(Self::from).map_err(whole);
         };
         if text.contains('-') {
             return Err(PortError::MappedRange(Quoted::text(text)));
         }
         Ok(Self {
-            listen: parse_port(listen)?.into(),
-            target: parse_port(target)?.into(),
+            listen: parse_port(listen).map_err(whole)?.into(),
+            target: parse_port(target).map_err(whole)?.into(),
         })
     }
 }
@@ -358,12 +386,11 @@ impl fmt::Display for Service {
             ports,
             protocol,
         } = self;
-        let single = network.prefix() == if network.is_ipv4() { 32 } else { 128 };
-        match (single, network.is_ipv4()) {
-            (true, true) => write!(f, "{}:{ports}/{protocol}", network.ip()),
-            (true, false) => write!(f, "[{}]:{ports}/{protocol}", network.ip()),
-            (false, true) => write!(f, "{network}:{ports}/{protocol}"),
-            (false, false) => write!(f, "[{network}]:{ports}/{protocol}"),
+        let network = Shown(*network);
+        if network.0.is_ipv4() {
+            write!(f, "{network}:{ports}/{protocol}")
+        } else {
+            write!(f, "[{network}]:{ports}/{protocol}")
         }
     }
 }
@@ -460,7 +487,3 @@ fn decimal(text: &str) -> Option<u8> {
     let number: u8 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
-
-/// Limits of `mtu`: the least is what IPv6 demands of every link (RFC 8200 §5), the most is 65,535 less the IPv4 or IPv6 header (40),
-/// UDP header (8) and the header and tag of transport data (32).
-pub(super) const MTU: RangeInclusive<i64> = 1280..=65_455;

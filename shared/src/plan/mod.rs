@@ -10,6 +10,8 @@ pub mod actual;
 pub mod change;
 pub mod desired;
 pub mod diff;
+mod going;
+mod missing;
 mod ownership;
 pub mod ruleset;
 
@@ -17,5 +19,11 @@ pub use actual::{Actual, LinkKind, LiveLink, LiveRoute, LiveRule, LiveSysctl};
 pub use change::{Change, Changes, Conflict};
 pub use desired::{Address, Desired, Link, Route, RoutingRule, Sysctl};
 pub use diff::{difference, removal};
+pub use missing::same_value;
 pub use ownership::{LinkClaim, Ownership};
 pub use ruleset::Ruleset;
+
+#[cfg(test)]
+mod fake_kernel;
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ impl Device {
             if let Some(prefix) = peer.discard_engine() {
                 self.indices.release(prefix);
             }
-            peer.restart_persistent_keepalive(now);
+            peer.restart(now);
             self.schedule
                 .update(slot, peer.next_deadline(), &mut peer.scheduled);
         }
@@ -85,7 +85,7 @@ impl Device {
             return;
         };
         if let Some(key) = &change.preshared_key {
-            if let Some(prefix) = peer.set_preshared_key(key) {
+            if let Some(prefix) = peer.set_preshared_key(key, now) {
                 self.indices.release(prefix);
             }
         }

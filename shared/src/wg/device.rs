@@ -112,14 +112,14 @@ impl Device {
         self.handle_timeout(out, now);
     }
 
-    /// Begin anew with every peer, because the wall clock stepped: initiations carry the time, and the engine reads the
-    /// clock only once. Peers with persistent keepalive are called at once, the others with their next packet.
+    /// The wall clock was set forward. Initiations carry the time and peers accept only newer ones; the engine of a
+    /// peer reads the clock once, when it is made. It is made anew if a handshake gets no answer, sessions stay.
     ///
-    /// Peers accept only initiations that are newer than the last one. After a step back, ours are refused until the
-    /// clock has caught up or the peer itself initiates.
-    pub fn handle_clock_step(&mut self, out: &mut TransmitQueue, now: Instant) {
-        self.rebuild_engines(now);
-        self.handle_timeout(out, now);
+    /// After a step back there is nothing to do: engines go on from the time that they read.
+    pub fn handle_forward_clock_step(&mut self) {
+        for (_, peer) in self.peers.iter_mut() {
+            peer.suspect_engine_clock();
+        }
     }
 
     /// Stop sending from an address of ours that the kernel refused; it chooses until a peer writes to another one.
@@ -148,6 +148,9 @@ impl Device {
             };
             if let Some(peer) = self.peers.get_mut(slot) {
                 peer.scheduled = None;
+                if let Some(prefix) = peer.discard_engine_with_old_clock(now) {
+                    self.indices.release(prefix);
+                }
             }
             self.ensure_engine(slot);
             if let Some(peer) = self.peers.get_mut(slot) {

@@ -108,3 +108,90 @@ impl Keypairs {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for instants")]
+mod tests {
+    use super::*;
+
+    fn keypair(local_index: u32, initiator: bool) -> Keypair {
+        Keypair {
+            local_index,
+            created: Instant::now(),
+            initiator,
+            sent: 0,
+        }
+    }
+
+    fn known(keypairs: &Keypairs) -> Vec<u32> {
+        (0..100)
+            .filter(|&index| keypairs.find(index).is_some())
+            .collect()
+    }
+
+    #[test]
+    fn a_responder_sends_with_the_old_session_until_the_new_one_is_confirmed() {
+        let mut keypairs = Keypairs::default();
+        keypairs.derived_as_responder(keypair(1, false));
+        assert!(keypairs.current().is_none());
+        assert!(keypairs.received_with(1));
+        assert!(!keypairs.received_with(1));
+        keypairs.derived_as_responder(keypair(2, false));
+        assert_eq!(keypairs.current().unwrap().local_index, 1);
+        assert!(!keypairs.received_with(1));
+        assert!(keypairs.received_with(2));
+        assert_eq!(keypairs.current().unwrap().local_index, 2);
+        assert_eq!(known(&keypairs), [1, 2]);
+        keypairs.derived_as_responder(keypair(3, false));
+        assert_eq!(known(&keypairs), [2, 3]);
+    }
+
+    #[test]
+    fn an_initiator_sends_with_the_new_session_and_receives_with_both() {
+        let mut keypairs = Keypairs::default();
+        for index in 1..=3 {
+            keypairs.derived_as_initiator(keypair(index, true));
+            assert_eq!(keypairs.current().unwrap().local_index, index);
+        }
+        assert_eq!(known(&keypairs), [2, 3]);
+    }
+
+    #[test]
+    fn a_session_whose_place_was_taken_is_forgotten() {
+        let mut keypairs = Keypairs::default();
+        keypairs.derived_as_initiator(keypair(1, true));
+        keypairs.derived_as_responder(keypair(9, false));
+        assert!(keypairs.current().is_none());
+        assert_eq!(known(&keypairs), [9]);
+    }
+
+    #[test]
+    fn message_counts_end_sessions() {
+        let mut keypairs = Keypairs::default();
+        keypairs.derived_as_initiator(keypair(1, false));
+        let now = keypairs.current().unwrap().created;
+        let stale_at = |keypairs: &mut Keypairs, sent| {
+            let keypair = keypairs.usable(now).unwrap();
+            keypair.sent = sent;
+            keypair.is_stale_for_sending(now)
+        };
+        assert!(!stale_at(&mut keypairs, 1 << 60));
+        assert!(stale_at(&mut keypairs, (1 << 60) + 1));
+        assert!(stale_at(&mut keypairs, REJECT_AFTER_MESSAGES));
+        assert!(keypairs.usable(now).is_none());
+    }
+
+    #[test]
+    fn only_the_initiator_renews_by_age() {
+        for initiator in [true, false] {
+            let keypair = keypair(1, initiator);
+            let at = |secs| keypair.created + Duration::from_secs(secs);
+            assert!(!keypair.is_stale_for_sending(at(119)));
+            assert_eq!(keypair.is_stale_for_sending(at(120)), initiator);
+            assert!(!keypair.is_stale_for_receiving(at(164)));
+            assert_eq!(keypair.is_stale_for_receiving(at(165)), initiator);
+            assert!(!keypair.is_expired(at(179)));
+            assert!(keypair.is_expired(at(180)));
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! 2. The load: as long as handshakes are rare, everybody is welcome.
 //! 3. Per source: when they are not, each IPv4 address or IPv6 /64 has its own rate.
 //! 4. The cookie: when the load is too high, only senders that proved their address *and port* pass, at that rate.
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -153,10 +154,15 @@ impl Bucket {
 /// Sets of [`WAYS`] entries, chosen by a keyed hash so that nobody can aim at a neighbour. A bucket refills within
 /// [`FULL_AFTER`]; after that its entry says nothing and may be overwritten. When all of a set are younger, the new
 /// source is over its rate (as with the kernel's full table).
-#[derive(Debug)]
 struct SourceBuckets {
     entries: Box<[SourceBucket]>,
     hash_key: u64,
+}
+
+impl fmt::Debug for SourceBuckets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceBuckets").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

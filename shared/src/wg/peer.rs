@@ -3,6 +3,7 @@
 //! The rules are those of the kernel's `send.c`, `receive.c` and `timers.c`, whose event names (`data sent`,
 //! `authentic message received`, …) the methods at the end of this file keep.
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub(super) struct Peer {
     timers: TimerTable,
     /// More data came while a passive keepalive was due: another one will be.
     needs_another_keepalive: bool,
+    /// The wall clock was set forward after the engine was made.
+    has_old_clock: bool,
     rx_bytes: u64,
     tx_bytes: u64,
 }
@@ -66,10 +69,15 @@ struct Handshake {
 }
 
 /// A padded packet that waits for a session.
-#[derive(Debug)]
 struct Staged {
     padded: Box<[u8]>,
     ecn: Ecn,
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Staged({} bytes)", self.padded.len())
+    }
 }
 
 /// Why a packet could not be sent at once.
@@ -95,6 +103,7 @@ impl Peer {
             staged: VecDeque::new(),
             timers: TimerTable::new(),
             needs_another_keepalive: false,
+            has_old_clock: false,
             rx_bytes: 0,
             tx_bytes: 0,
         }
@@ -127,13 +136,19 @@ impl Peer {
     // --- Configuration ---
 
     /// Returns the prefix that is free now, if the change made the engine useless.
-    pub(super) fn set_preshared_key(&mut self, key: &PresharedKey) -> Option<IndexPrefix> {
+    pub(super) fn set_preshared_key(
+        &mut self,
+        key: &PresharedKey,
+        now: Instant,
+    ) -> Option<IndexPrefix> {
         let key = (!key.is_zero()).then(|| key.clone());
         if self.preshared_key == key {
             return None;
         }
         self.preshared_key = key;
-        self.discard_engine()
+        let prefix = self.discard_engine();
+        self.restart_staged(now);
+        prefix
     }
 
     pub(super) fn set_endpoint(&mut self, remote: SocketAddr, now: Instant) {
@@ -191,7 +206,24 @@ impl Peer {
             self.timers.set(Timer::PersistentKeepalive, deadline);
         }
         self.needs_another_keepalive = false;
+        self.has_old_clock = false;
         self.tunnel.take().map(|tunnel| tunnel.prefix())
+    }
+
+    pub(super) const fn suspect_engine_clock(&mut self) {
+        self.has_old_clock = self.tunnel.is_some();
+    }
+
+    /// Like [`discard_engine`](Self::discard_engine), if a handshake goes unanswered and the engine's clock may be why.
+    pub(super) fn discard_engine_with_old_clock(&mut self, now: Instant) -> Option<IndexPrefix> {
+        let retransmission = self.timers.deadline(Timer::RetransmitHandshake);
+        let unanswered = retransmission.is_some_and(|deadline| deadline <= now);
+        if !self.has_old_clock || !unanswered || self.keypairs.usable(now).is_some() {
+            return None;
+        }
+        let prefix = self.discard_engine();
+        self.request_handshake(now);
+        prefix
     }
 
     pub(super) const fn has_engine(&self) -> bool {
@@ -204,6 +236,18 @@ impl Peer {
             self.preshared_key.as_ref(),
             prefix,
         )));
+    }
+
+    /// After the engine was discarded: call the peer at once if anything waits for it.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.restart_persistent_keepalive(now);
+        self.restart_staged(now);
+    }
+
+    fn restart_staged(&mut self, now: Instant) {
+        if !self.staged.is_empty() {
+            self.request_handshake(now);
+        }
     }
 
     // --- Outbound ---

@@ -172,3 +172,57 @@ impl Schedule {
         Some(peer)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for instants")]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_deadline_that_moves_later_stays_scheduled_and_one_that_moves_earlier_is_scheduled_anew() {
+        let now = Instant::now();
+        let peer = PeerSlot::new(3);
+        let mut schedule = Schedule::default();
+        let mut scheduled = None;
+        let timer = Timer::NoAnswer;
+        for (secs, expected) in [(9, 9), (20, 9), (5, 5), (5, 5)] {
+            let next = Some((now + secs * SECOND, timer));
+            schedule.update(peer, next, &mut scheduled);
+            assert_eq!(
+                schedule.next(),
+                Some((now + expected * SECOND, timer.reason()))
+            );
+            assert_eq!(schedule.0.len(), 1);
+        }
+        schedule.update(peer, None, &mut scheduled);
+        assert_eq!(schedule.take_due(now + 4 * SECOND), None);
+        assert_eq!(schedule.take_due(now + 5 * SECOND), Some(peer));
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn timers_come_due_in_order_and_once() {
+        let now = Instant::now();
+        let mut table = TimerTable::new();
+        for (place, timer) in Timer::ALL.into_iter().enumerate() {
+            assert_eq!(timer as usize, place);
+            table.set(timer, now + (7 - u32::try_from(place).unwrap()) * SECOND);
+        }
+        table.stop(Timer::StartHandshake);
+        assert_eq!(table.take_due(now + SECOND), None);
+        let due: Vec<_> = std::iter::from_fn(|| table.take_due(now + 9 * SECOND)).collect();
+        let expected: Vec<_> = Timer::ALL.into_iter().rev().skip(1).collect();
+        assert_eq!(due, expected);
+    }
+
+    #[test]
+    fn jitter_is_spread_over_0_to_333_ms() {
+        let mut table = TimerTable::new();
+        let jitter: Vec<_> = (0..10_000).map(|_| table.jitter().as_millis()).collect();
+        assert_eq!(jitter.iter().min(), Some(&0));
+        assert_eq!(jitter.iter().max(), Some(&333));
+        assert!((150..183).contains(&(jitter.iter().sum::<u128>() / 10_000)));
+    }
+}

@@ -1,4 +1,5 @@
 //! From the asynchronous side to the worker: a bounded queue of commands and an event that wakes it.
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,6 +42,7 @@ pub(super) enum Command {
     SetMtu(u16, oneshot::Sender<()>),
     InitiateHandshakes(oneshot::Sender<()>),
     ClockStepped(oneshot::Sender<()>),
+    Persist(oneshot::Sender<io::Result<()>>),
 }
 
 /// The worker's end.
@@ -109,6 +111,12 @@ impl Control {
     /// Tell the device that the wall clock stepped.
     pub async fn clock_stepped(&self) -> Result<(), WorkerGone> {
         self.ask(Command::ClockStepped).await
+    }
+
+    /// Let the TUN link stay when the data path ends. Until then it goes with it, so that a start that fails leaves
+    /// nothing behind.
+    pub async fn persist_link(&self) -> Result<io::Result<()>, WorkerGone> {
+        self.ask(Command::Persist).await
     }
 
     /// Put a command into the queue, waiting for room, and wait for the answer. A command whose caller is gone before it

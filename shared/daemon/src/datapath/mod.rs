@@ -8,6 +8,7 @@ mod log_limit;
 mod tun_port;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ pub use counters::{Counters, TunCounters};
 
 use tun_port::TunPort;
 use worker::Worker;
+
+#[cfg(test)]
+mod tests;
 
 /// What to open.
 #[derive(Debug, Clone)]
@@ -78,6 +82,33 @@ pub struct Offloads {
     pub udp4: Option<udp::SocketOffloads>,
     /// The IPv6 socket; `None` when there is none.
     pub udp6: Option<udp::SocketOffloads>,
+}
+
+impl Offloads {
+    /// Each as on or off, by name.
+    pub fn by_name(&self) -> BTreeMap<String, bool> {
+        let mut named = vec![
+            ("tun_checksum", self.tun >= tun::Offload::Checksum),
+            ("tun_tso", self.tun >= tun::Offload::Tso),
+            ("tun_uso", self.tun >= tun::Offload::Uso),
+            ("tun_gro_tcp", self.coalesce.tcp),
+            ("tun_gro_udp", self.coalesce.udp),
+        ];
+        let sockets = [
+            ("udp4_gso", "udp4_gro", self.udp4),
+            ("udp6_gso", "udp6_gro", self.udp6),
+        ];
+        for (gso, gro, socket) in sockets {
+            if let Some(socket) = socket {
+                named.push((gso, socket.send == udp::SendRung::Segmented));
+                named.push((gro, socket.gro));
+            }
+        }
+        named
+            .into_iter()
+            .map(|(name, on)| (name.to_owned(), on))
+            .collect()
+    }
 }
 
 /// Why the data path did not start.

@@ -159,13 +159,13 @@ fn count(
     counters: &mut TunCounters,
     log: &mut LogLimit,
     now: Instant,
-    packets: impl Iterator<Item = &[u8]>,
+    packets: impl Iterator<Item: AsRef<[u8]>>,
     result: &io::Result<()>,
 ) {
     let (mut number, mut bytes) = (0, 0);
     for packet in packets {
         number += 1;
-        bytes += packet.len() as u64;
+        bytes += packet.as_ref().len() as u64;
     }
     let Err(error) = result else {
         counters.packets_written += number;

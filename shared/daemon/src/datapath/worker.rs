@@ -105,23 +105,32 @@ impl Worker {
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
-        // A caller who does not wait for the answer any more is no error.
+        // That nobody waits for the answer any more is no error.
         match command {
-            Command::Apply(change, reply) => drop(reply.send(self.apply(&change, now))),
-            Command::Status(reply) => drop(reply.send(self.status(now))),
-            Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Offloads(reply) => drop(reply.send(self.offloads())),
+            Command::Apply(change, reply) => {
+                let _unheard = reply.send(self.apply(&change, now));
+            }
+            Command::Status(reply) => {
+                let _unheard = reply.send(self.status(now));
+            }
+            Command::Counters(reply) => {
+                let _unheard = reply.send(self.counters());
+            }
+            Command::Offloads(reply) => {
+                let _unheard = reply.send(self.offloads());
+            }
             Command::SetMtu(mtu, reply) => {
                 self.device.set_mtu(usize::from(mtu));
-                drop(reply.send(()));
+                let _unheard = reply.send(());
             }
             Command::InitiateHandshakes(reply) => {
                 self.device.initiate_handshakes(&mut self.outbound, now);
-                drop(reply.send(()));
+                let _unheard = reply.send(());
             }
+            Command::Persist(reply) => drop(reply.send(self.tun.tun().set_persist(true))),
             Command::ClockStepped(reply) => {
                 self.device.handle_clock_step(&mut self.outbound, now);
-                drop(reply.send(()));
+                let _unheard = reply.send(());
             }
         }
     }

@@ -1,39 +1,137 @@
-//! What has to fit together in `gateway.toml`. A field that could not be read is left out of every comparison.
-use std::net::IpAddr;
+//! What has to fit together in `gateway.toml`. A field that could not be read is left out of every comparison, and so is
+//! a network that was refused: its consequences are no mistakes of their own.
+use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
 use super::draft::{Draft, PublishDraft};
-use crate::config::address::{self, family_name};
+use crate::config::address::{self, Shown, family_name};
 use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::cloudflare;
-use crate::config::common::{Endpoint, PortRange, Protocol, SourceIp};
-use crate::config::document::{Located, Report, nearest};
-use crate::config::fields::{IdentityDraft, TunnelDraft};
+use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
+use crate::config::document::nearest;
+use crate::config::report::{Located, Report};
 use crate::config::value::Quoted;
 use crate::plan::ruleset::Family;
 
 /// Reports everything that contradicts something else.
 pub(super) fn check(report: &Report<'_>, draft: &Draft) {
+    let networks = Networks::of(report, draft);
     links(report, draft);
-    if let Ok(tunnel) = &draft.tunnel {
-        room_for_peers(report, tunnel);
-        for identity in draft.identities() {
-            peer_addresses(report, draft, tunnel, identity);
+    endpoint(report, draft, &networks);
+    identities(report, draft, &networks);
+    admin(report, draft, &networks);
+    publishes(report, draft, &networks);
+    roles(report, draft, &networks);
+    check::sets(report, &draft.sets);
+}
+
+/// The networks of the file that are not refused.
+struct Networks<'d> {
+    ours: Vec<IpAddr>,
+    tunnel: Vec<IpNetwork>,
+    /// Whether `ours` and `tunnel` are all, so that "none of them" can be said.
+    tunnel_known: bool,
+    lan: Vec<Owned<'d, IpNetwork>>,
+    lan_known: bool,
+}
+
+impl<'d> Networks<'d> {
+    /// Reports networks that can't be what they claim to be.
+    fn of(report: &Report<'_>, draft: &'d Draft) -> Self {
+        let mut networks = Self {
+            ours: Vec::new(),
+            tunnel: Vec::new(),
+            tunnel_known: false,
+            lan: Vec::new(),
+            lan_known: draft.lan_servers.complete.is_ok(),
+        };
+        networks.take_tunnel(report, draft);
+        for server in &draft.lan_servers.items {
+            networks.lan_known &= server.networks.complete.is_ok();
+            for lan in owned(&server.identity.label, &server.networks) {
+                if let Some(problem) = networks.lan_problem(lan.value) {
+                    report.error(lan.at, format!("{}: {problem}", lan.owner));
+                    networks.lan_known = false;
+                } else {
+                    networks.lan.push(lan);
+                }
+            }
         }
-        lan_networks(report, draft, tunnel);
-        admin(report, draft, tunnel);
+        check::disjoint(report, networks.lan.clone());
+        networks
     }
-    check::unique_identities(report, &draft.identities().collect::<Vec<_>>());
-    check::disjoint(report, lan_networks_of(draft).collect());
-    publishes(report, draft);
-    roles(report, draft);
-    let users = draft
-        .publishes
-        .items
-        .iter()
-        .filter_map(|publish| publish.allow.as_ref().ok());
-    check::sets(report, &draft.sets, &users.collect::<Vec<_>>());
+
+    fn take_tunnel(&mut self, report: &Report<'_>, draft: &Draft) {
+        let Ok(tunnel) = &draft.tunnel else { return };
+        self.tunnel_known = tunnel.addresses.complete.is_ok();
+        for address in &tunnel.addresses.items {
+            let ours = address.value.address;
+            let network = address.value.network();
+            self.ours.push(ours);
+            if address::is_single(network) {
+                let example = if network.is_ipv4() { 16 } else { 64 };
+                report.error(
+                    address.at,
+                    format!(
+                        "[tunnel]: {ours} alone leaves no address for peers; \
+                         write the tunnel network's length, e.g. \"{ours}/{example}\""
+                    ),
+                );
+                self.tunnel_known = false;
+            } else if network.prefix() == 0 {
+                let message = "[tunnel]: the tunnel network can't be the whole internet; \
+                               write a longer prefix, e.g. /16";
+                report.error(address.at, message);
+                self.tunnel_known = false;
+            } else {
+                self.tunnel.push(network);
+            }
+        }
+    }
+
+    fn lan_problem(&self, network: IpNetwork) -> Option<String> {
+        let swallowed = self
+            .tunnel
+            .iter()
+            .find(|&&inner| address::covers(network, inner));
+        let ours = self.ours.iter().find(|&&ours| network.contains(ours));
+        let in_tunnel = self
+            .tunnel
+            .iter()
+            .any(|&outer| address::covers(outer, network));
+        let shown = Shown(network);
+        if network.prefix() == 0 {
+            Some(format!(
+                "{shown} is the whole internet; name the networks of the LAN"
+            ))
+        } else if let Some(inner) = swallowed {
+            Some(format!(
+                "{shown} covers the tunnel network {inner}; name the networks of the LAN more narrowly"
+            ))
+        } else if let Some(ours) = ours {
+            Some(format!(
+                "{shown} contains {ours}, the gateway's own address; \
+                 name the networks of the LAN more narrowly"
+            ))
+        } else if self.tunnel_known && !in_tunnel && !address::is_private(network) {
+            Some(format!(
+                "{shown} is not private: its traffic would be drawn into the tunnel; LAN networks are \
+                 private (RFC 1918, RFC 6598, RFC 4193) or inside the tunnel network"
+            ))
+        } else {
+            None
+        }
+    }
+
+    fn lan_around(&self, address: IpAddr) -> Option<&Owned<'d, IpNetwork>> {
+        self.lan.iter().find(|lan| lan.value.contains(address))
+    }
+
+    fn tunnel_around(&self, address: IpAddr) -> Option<IpNetwork> {
+        let mut networks = self.tunnel.iter().copied();
+        networks.find(|network| network.contains(address))
+    }
 }
 
 /// The links and ports of this host.
@@ -46,7 +144,10 @@ fn links(report: &Report<'_>, draft: &Draft) {
             let name = &tunnel.value;
             report.error(
                 tunnel.at.max(wan.at),
-                format!("`{name}` is the interface of [wan] and of [tunnel]; the tunnel makes a link of its own, name it differently"),
+                format!(
+                    "`{name}` is the interface of [wan] and of [tunnel]; \
+                     the tunnel makes a link of its own, name it differently"
+                ),
             );
         }
     }
@@ -59,226 +160,169 @@ fn links(report: &Report<'_>, draft: &Draft) {
             let ours = listen_port.value;
             report.warn(
                 endpoint.at,
-                format!("[wan]: peers dial port {dialled}, but the tunnel listens on {ours}; right only if something in front translates it"),
-            );
-        }
-    }
-}
-
-fn room_for_peers(report: &Report<'_>, tunnel: &TunnelDraft) {
-    for address in &tunnel.addresses.items {
-        let network = address.value.network();
-        let longest = if network.is_ipv4() { 32 } else { 128 };
-        if network.prefix() == longest {
-            let example = if network.is_ipv4() { 16 } else { 64 };
-            let ours = address.value.address;
-            report.error(
-                address.at,
-                format!("[tunnel]: {ours} alone leaves no address for peers; write the tunnel network's length, e.g. \"{ours}/{example}\""),
-            );
-        } else if network.prefix() == 0 {
-            report.error(
-                address.at,
-                "[tunnel]: the tunnel network can't be the whole internet; write a longer prefix, e.g. /16",
-            );
-        }
-    }
-}
-
-fn lan_networks_of(draft: &Draft) -> impl Iterator<Item = Owned<'_, IpNetwork>> {
-    let servers = draft.lan_servers.items.iter();
-    servers.flat_map(|server| owned(&server.identity.label, &server.networks))
-}
-
-/// Whether every LAN network is known, so that one can say "none of them".
-fn lan_networks_known(draft: &Draft) -> bool {
-    let servers = &draft.lan_servers;
-    servers.complete.is_ok()
-        && servers
-            .items
-            .iter()
-            .all(|server| server.networks.complete.is_ok())
-}
-
-fn peer_addresses(report: &Report<'_>, draft: &Draft, tunnel: &TunnelDraft, peer: &IdentityDraft) {
-    let networks = check::networks_of(&tunnel.addresses.items);
-    for &Located { value: address, at } in &peer.addresses.items {
-        let label = &peer.label;
-        let network = networks.iter().find(|network| network.contains(address));
-        if tunnel
-            .addresses
-            .items
-            .iter()
-            .any(|ours| ours.value.address == address)
-        {
-            report.error(
-                at,
-                format!("{label}: {address} is the gateway's own address; take another one"),
-            );
-        } else if let Some(network) = network.filter(|&&n| address::is_reserved_in(address, n)) {
-            report.error(
-                at,
                 format!(
-                    "{label}: {address} is not an address of a host in {network}; take another one"
-                ),
-            );
-        } else if network.is_none() && tunnel.addresses.complete.is_ok() {
-            let networks = list(networks.iter().copied());
-            report.error(
-                at,
-                format!(
-                    "{label}: {address} is outside the tunnel network; take one from {networks}"
+                    "[wan]: peers dial port {dialled}, but the tunnel listens on {ours}; \
+                     right only if something in front translates it"
                 ),
             );
         }
-        if let Some(lan) = check::network_of(address, lan_networks_of(draft)) {
-            let (network, owner) = (lan.value, lan.owner);
-            report.error(
-                at,
-                format!("{label}: {address} is inside {network}, a network of {owner}; peers have addresses outside the LAN networks"),
-            );
-        }
     }
 }
 
-fn lan_networks(report: &Report<'_>, draft: &Draft, tunnel: &TunnelDraft) {
-    let tunnel_networks = check::networks_of(&tunnel.addresses.items);
-    for Owned {
-        owner,
-        value: network,
-        at,
-    } in lan_networks_of(draft)
-    {
-        let swallowed = tunnel_networks
-            .iter()
-            .find(|&&inner| address::covers(network, inner));
-        let ours =
-            (tunnel.addresses.items.iter()).find(|ours| network.contains(ours.value.address));
-        let within = tunnel_networks
-            .iter()
-            .any(|&outer| address::covers(outer, network));
-        let message = if network.prefix() == 0 {
-            format!("{network} is the whole internet; name the networks of the LAN")
-        } else if let Some(inner) = swallowed {
-            format!(
-                "{network} covers the tunnel network {inner}; name the networks of the LAN more narrowly"
-            )
-        } else if let Some(ours) = ours {
-            let ours = ours.value.address;
-            format!(
-                "{network} contains {ours}, the gateway's own address; name the networks of the LAN more narrowly"
-            )
-        } else if tunnel.addresses.complete.is_ok() && !within && !address::is_private(network) {
-            format!(
-                "{network} is not private: its traffic would be drawn into the tunnel; LAN networks are private (RFC 1918, RFC 6598, RFC 4193) or inside the tunnel network"
-            )
-        } else {
-            continue;
-        };
-        report.error(at, format!("{owner}: {message}"));
-    }
-}
-
-fn admin(report: &Report<'_>, draft: &Draft, tunnel: &TunnelDraft) {
-    let Ok(admin) = &draft.admin else { return };
-    let Ok(Some(listen)) = &admin.listen else {
+/// Datagrams to an endpoint inside the tunnel would be sent through the tunnel.
+fn endpoint(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
+    let Some(Ok(endpoint)) = draft.wan.as_ref().ok().map(|wan| &wan.endpoint) else {
         return;
     };
-    let ours: Vec<IpAddr> = (tunnel.addresses.items.iter())
-        .map(|ours| ours.value.address)
-        .collect();
-    let ip = listen.value.ip();
-    if tunnel.addresses.complete.is_ok() && !ours.contains(&ip) {
-        let example = ours.first().map_or_else(String::new, |&address| {
-            let socket = std::net::SocketAddr::new(address, listen.value.port());
-            format!("; write \"{socket}\"")
-        });
+    let Endpoint::Address(socket) = endpoint.value else {
+        return;
+    };
+    let ip = socket.ip();
+    let lan = networks.lan_around(ip).map(|lan| lan.value);
+    if let Some(network) = networks.tunnel_around(ip).or(lan) {
         report.error(
-            listen.at,
-            format!("{}: {ip} is not our address in the tunnel, and the admin API is never offered elsewhere{example}", admin.label),
-        );
-    }
-    if let Ok(Located { value: false, at }) = admin.tokens {
-        report.warn(
-            at,
+            endpoint.at,
             format!(
-                "{}: without tokens every peer that reaches {} manages this gateway",
-                admin.label, listen.value
+                "[wan]: {ip} is inside {network}, which is reached through the tunnel; \
+                 write the gateway's public address"
             ),
         );
     }
 }
 
-fn publishes(report: &Report<'_>, draft: &Draft) {
+fn identities(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
+    let identities: Vec<_> = draft.identities().collect();
+    check::unique_identities(report, &identities);
+    for peer in identities {
+        for address in &peer.addresses.items {
+            if let Some(problem) = peer_address_problem(address.value, networks) {
+                report.error(
+                    address.at,
+                    format!("{}: {} {problem}", peer.label, address.value),
+                );
+            }
+        }
+    }
+}
+
+fn peer_address_problem(address: IpAddr, networks: &Networks<'_>) -> Option<String> {
+    let tunnel = networks.tunnel_around(address);
+    if networks.ours.contains(&address) {
+        return Some("is the gateway's own address; take another one".to_owned());
+    }
+    if let Some(lan) = networks.lan_around(address) {
+        return Some(format!(
+            "is inside {}, a network of {}; peers have addresses outside the LAN networks",
+            Shown(lan.value),
+            lan.owner
+        ));
+    }
+    match tunnel {
+        Some(network) if address::is_reserved_in(address, network) => Some(format!(
+            "is not an address of a host in {network}; take another one"
+        )),
+        None if networks.tunnel_known => {
+            let tunnel = list(networks.tunnel.iter().copied());
+            Some(format!(
+                "is outside the tunnel network; take one from {tunnel}"
+            ))
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn admin(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
+    let Ok(admin) = &draft.admin else { return };
+    let Ok(Some(listen)) = &admin.listen else {
+        return;
+    };
+    let (label, ip) = (&admin.label, listen.value.ip());
+    if networks.tunnel_known && !networks.ours.contains(&ip) {
+        let example = networks.ours.first().map_or_else(String::new, |&ours| {
+            format!("; write \"{}\"", SocketAddr::new(ours, listen.value.port()))
+        });
+        report.error(
+            listen.at,
+            format!(
+                "{label}: {ip} is not our address in the tunnel, \
+                 and the admin API is never offered elsewhere{example}"
+            ),
+        );
+    }
+    if let Ok(Located { value: false, at }) = admin.tokens {
+        let listen = listen.value;
+        report.warn(
+            at,
+            format!(
+                "{label}: without tokens every peer that reaches {listen} manages this gateway"
+            ),
+        );
+    }
+}
+
+fn publishes(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
     let publishes = &draft.publishes.items;
-    let names = publishes.iter().filter_map(|publish| {
-        let name = publish.name.as_ref().ok()?;
-        Some(Owned {
-            owner: publish.label.as_str(),
-            value: name.value.as_str(),
-            at: name.at,
-        })
-    });
-    check::unique(report, names.collect(), |name| {
-        format!("the name {}", Quoted::text(name))
-    });
+    let names =
+        (publishes.iter()).filter_map(|publish| check::named(&publish.label, &publish.name));
+    check::unique_names(report, names.collect());
     for publish in publishes {
-        vip(report, draft, publish);
+        vip(report, draft, networks, publish);
         callers(report, draft, publish);
         own_port(report, draft, publish);
-        masquerade(report, draft, publish);
+        masquerade(report, networks, publish);
     }
-    let taken = publishes.iter().flat_map(|publish| {
-        let space = match (&publish.vip, &publish.protocol) {
-            (Ok(vip), Ok(protocol)) => Some((protocol.value, Family::of(vip.value))),
-            (Err(_), _) | (_, Err(_)) => None,
-        };
-        space.into_iter().flat_map(move |space| {
-            publish.ports.items.iter().map(move |ports| Owned {
+    let mut taken = Vec::new();
+    for publish in publishes {
+        if let (Ok(vip), Ok(protocol)) = (&publish.vip, &publish.protocol) {
+            let space = (protocol.value, Family::of(vip.value));
+            taken.extend(publish.ports.items.iter().map(|entry| Owned {
                 owner: publish.label.as_str(),
                 value: Taken {
                     space,
-                    ports: ports.value.listen,
+                    ports: entry.value.listen,
                 },
-                at: ports.at,
-            })
-        })
-    });
-    check::ports_free(report, taken.collect(), |(protocol, family)| {
-        format!("{} {protocol} port", family_name(family))
+                at: entry.at,
+            }));
+        }
+    }
+    check::ports_free(report, taken, |(protocol, family), ports| {
+        format!("{} port {ports}/{protocol}", family_name(family))
     });
 }
 
-fn vip(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
-    let (label, Ok(vip)) = (&publish.label, &publish.vip) else {
-        return;
-    };
-    let ours = draft
-        .tunnel
-        .iter()
-        .flat_map(|tunnel| &tunnel.addresses.items);
-    let gateway = ours.map(|ours| ("the gateway", ours.value.address));
-    let peers = draft.identities().flat_map(|peer| {
-        peer.addresses
-            .items
-            .iter()
-            .map(|address| (peer.label.as_str(), address.value))
-    });
-    if let Some((owner, _)) = gateway
-        .chain(peers)
-        .find(|&(_, address)| address == vip.value)
-    {
-        let vip_address = vip.value;
-        report.error(vip.at, format!("{label}: {vip_address} is the tunnel address of {owner}; a VIP is an address behind a LAN server"));
-    } else if lan_networks_known(draft)
-        && check::network_of(vip.value, lan_networks_of(draft)).is_none()
-    {
-        let networks = list(lan_networks_of(draft).map(|network| network.value));
-        let vip_address = vip.value;
+fn vip(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>, publish: &PublishDraft) {
+    let Ok(vip) = publish.vip else { return };
+    let (label, address) = (&publish.label, vip.value);
+    let ours = networks.ours.iter().map(|&ours| ("the gateway", ours));
+    if let Some(owner) = check::owner_of(address, ours, draft.identities()) {
         report.error(
             vip.at,
-            format!("{label}: {vip_address} is in no network of a LAN server ({networks}); correct it or add its network to `networks`"),
+            format!(
+                "{label}: {address} is the tunnel address of {owner}; \
+                 a VIP is an address behind a LAN server"
+            ),
         );
+        return;
+    }
+    match networks.lan_around(address) {
+        Some(lan) if address::is_reserved_in(address, lan.value) => {
+            let network = lan.value;
+            report.error(
+                vip.at,
+                format!("{label}: {address} is not an address of a host in {network}; correct it"),
+            );
+        }
+        None if networks.lan_known => {
+            let lans = list(networks.lan.iter().map(|lan| lan.value));
+            report.error(
+                vip.at,
+                format!(
+                    "{label}: {address} is in no network of a LAN server ({lans}); \
+                     correct it or add its network to `networks`"
+                ),
+            );
+        }
+        Some(_) | None => {}
     }
 }
 
@@ -291,37 +335,41 @@ fn callers(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
     let Ok(protocol) = publish.protocol.map(|protocol| protocol.value) else {
         return;
     };
-    let listen = || publish.ports.items.iter().map(|ports| ports.value.listen);
     if allow.any {
-        check::warn_if_open(report, label, allow.at, protocol, listen());
+        let listen = publish.ports.items.iter().map(|entry| entry.value.listen);
+        let message = check::open_to_everybody(protocol, listen);
+        report.warn(allow.at, format!("{label}: {message}"));
     }
-    let only_cloudflare = allow.networks.is_empty()
-        && !allow.sets.is_empty()
-        && allow
-            .sets
-            .iter()
-            .all(|set| set.value == cloudflare::SET_NAME);
-    if !only_cloudflare {
-        return;
+    if allow.is_only(cloudflare::SET_NAME) {
+        what_cloudflare_forwards(report, publish, protocol, allow.at);
     }
+}
+
+fn what_cloudflare_forwards(
+    report: &Report<'_>,
+    publish: &PublishDraft,
+    protocol: Protocol,
+    allow_at: usize,
+) {
+    let label = &publish.label;
     if protocol == Protocol::Udp {
-        report.warn(allow.at, format!("{label}: Cloudflare's proxy never forwards UDP, so nobody can call this; list who may"));
+        let message =
+            "Cloudflare's proxy never forwards UDP, so nobody can call this; list who may";
+        report.warn(allow_at, format!("{label}: {message}"));
         return;
     }
-    let unproxied = |ports: &PortRange| {
-        ports.first != ports.last || !cloudflare::PROXIED_PORTS.contains(&ports.first)
-    };
-    for ports in publish
-        .ports
-        .items
-        .iter()
-        .filter(|ports| unproxied(&ports.value.listen))
-    {
-        let listen = ports.value.listen;
-        report.warn(
-            ports.at,
-            format!("{label}: Cloudflare forwards to port {listen} only where an Origin Rule or Spectrum says so"),
-        );
+    for entry in &publish.ports.items {
+        let PortRange { first, last } = entry.value.listen;
+        if first != last || !cloudflare::PROXIED_PORTS.contains(&first) {
+            let listen = entry.value.listen;
+            report.warn(
+                entry.at,
+                format!(
+                    "{label}: Cloudflare forwards to port {listen} only where an Origin Rule \
+                     or Spectrum says so"
+                ),
+            );
+        }
     }
 }
 
@@ -333,24 +381,22 @@ fn own_port(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
     if protocol.value != Protocol::Udp {
         return;
     }
-    for ports in &publish.ports.items {
-        let PortRange { first, last } = ports.value.listen;
+    for entry in &publish.ports.items {
+        let PortRange { first, last } = entry.value.listen;
         if (first..=last).contains(&own.value) {
             let (label, own) = (&publish.label, own.value);
             report.error(
-                ports.at,
+                entry.at,
                 format!(
-                    "{label}: udp port {own} is the tunnel's own `listen_port`; publish another one"
+                    "{label}: port {own}/udp is the tunnel's own `listen_port`; publish another one"
                 ),
             );
         }
     }
 }
 
-fn masquerade(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
-    let (Ok(vip), Ok(tunnel)) = (&publish.vip, &draft.tunnel) else {
-        return;
-    };
+fn masquerade(report: &Report<'_>, networks: &Networks<'_>, publish: &PublishDraft) {
+    let Ok(vip) = &publish.vip else { return };
     let Ok(Located {
         value: SourceIp::Masquerade,
         at,
@@ -359,83 +405,68 @@ fn masquerade(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
         return;
     };
     let family = Family::of(vip.value);
-    let has_family =
-        (tunnel.addresses.items.iter()).any(|ours| Family::of(ours.value.address) == family);
-    if tunnel.addresses.complete.is_ok() && !has_family {
+    let has_family = networks.ours.iter().any(|&ours| Family::of(ours) == family);
+    if networks.tunnel_known && !has_family {
         let (label, family) = (&publish.label, family_name(family));
         report.error(
             at,
-            format!("{label}: the VIP is {family}, but the tunnel has no {family} address to masquerade with; add one to `address` of [tunnel] or preserve the source"),
-        );
-    }
-}
-
-fn roles(report: &Report<'_>, draft: &Draft) {
-    let roles = &draft.roles.items;
-    let names = || {
-        roles.iter().filter_map(|role| {
-            let name = role.name.as_ref().ok()?;
-            Some(Owned {
-                owner: role.label.as_str(),
-                value: name.value.as_str(),
-                at: name.at,
-            })
-        })
-    };
-    check::unique(report, names().collect(), |name| {
-        format!("the name {}", Quoted::text(name))
-    });
-    for role in roles {
-        check::services_disjoint(report, owned(&role.label, &role.allow).collect());
-        reach(report, draft, &role.label, &role.allow.items);
-    }
-    let all_known = draft.roles.complete.is_ok() && roles.iter().all(|role| role.name.is_ok());
-    for peer in &draft.peers.items {
-        let Ok(Some(role)) = &peer.role else { continue };
-        if !all_known || names().any(|name| name.value == role.value) {
-            continue;
-        }
-        let label = &peer.identity.label;
-        let remedy = nearest(&role.value, names().map(|name| name.value)).map_or_else(
-            || "add a [[role]] with that name".to_owned(),
-            |near| format!("did you mean \"{near}\"?"),
-        );
-        report.error(
-            role.at,
             format!(
-                "{label}: there is no role {}; {remedy}",
-                Quoted::text(&role.value)
+                "{label}: the VIP is {family}, but the tunnel has no {family} address to masquerade with; \
+                 add one to `address` of [tunnel] or preserve the source"
             ),
         );
     }
 }
 
+fn roles(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
+    let roles = &draft.roles.items;
+    let names: Vec<_> = (roles.iter())
+        .filter_map(|role| check::named(&role.label, &role.name))
+        .collect();
+    for role in roles {
+        check::services_disjoint(report, owned(&role.label, &role.allow).collect());
+        reach(report, networks, &role.label, &role.allow.items);
+    }
+    let all_known = draft.roles.complete.is_ok() && roles.iter().all(|role| role.name.is_ok());
+    for peer in &draft.peers.items {
+        let Ok(Some(role)) = &peer.role else { continue };
+        if !all_known || names.iter().any(|name| name.value == role.value) {
+            continue;
+        }
+        let near = nearest(&role.value, names.iter().map(|name| name.value));
+        let remedy = near.map_or_else(
+            || "add a [[role]] with that name".to_owned(),
+            |near| format!("did you mean \"{near}\"?"),
+        );
+        let (label, unknown) = (&peer.identity.label, Quoted::text(&role.value));
+        report.error(
+            role.at,
+            format!("{label}: there is no role {unknown}; {remedy}"),
+        );
+    }
+    check::unique_names(report, names);
+}
+
 /// A role reaches only LAN networks and the tunnel network: to anything else there is no route.
-fn reach(
-    report: &Report<'_>,
-    draft: &Draft,
-    label: &str,
-    services: &[Located<crate::config::common::Service>],
-) {
-    let Ok(tunnel) = &draft.tunnel else { return };
-    if !lan_networks_known(draft) || tunnel.addresses.complete.is_err() {
+fn reach(report: &Report<'_>, networks: &Networks<'_>, label: &str, services: &[Located<Service>]) {
+    if !networks.lan_known || !networks.tunnel_known {
         return;
     }
-    let tunnel_networks = check::networks_of(&tunnel.addresses.items);
-    let reachable: Vec<_> = lan_networks_of(draft)
-        .map(|lan| lan.value)
-        .chain(tunnel_networks)
-        .collect();
+    let lans = networks.lan.iter().map(|lan| lan.value);
+    let reachable: Vec<_> = lans.chain(networks.tunnel.iter().copied()).collect();
     for service in services {
         let network = service.value.network;
         if !reachable
             .iter()
             .any(|&outer| address::covers(outer, network))
         {
-            let networks = list(reachable.iter().copied());
+            let (network, reachable) = (Shown(network), list(reachable.iter().copied()));
             report.error(
                 service.at,
-                format!("{label}: {network} is in no LAN network and not in the tunnel network ({networks}); correct it or add its network to `networks`"),
+                format!(
+                    "{label}: {network} is in no LAN network and not in the tunnel network ({reachable}); \
+                     correct it or add its network to `networks`"
+                ),
             );
         }
     }

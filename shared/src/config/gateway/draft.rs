@@ -5,10 +5,10 @@ use ipnetwork::IpNetwork;
 
 use super::{Admin, Gateway, LanServerPeer, Peer, Publish, Role, Tunnel, Wan};
 use crate::config::common::{Endpoint, PortMap, Protocol, Service, SourceIp};
-use crate::config::document::{Field, List, Located, Reported, Table, TableKeys};
-use crate::config::fields::{
-    self, Dirs, IdentityDraft, Sets, SourcesDraft, TunnelDefaults, TunnelDraft,
-};
+use crate::config::document::{Table, TableKeys};
+use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::report::{Field, List, Located, Reported};
+use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{Quoted, parse_name, parse_network};
 use crate::model::InterfaceName;
 
@@ -159,7 +159,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         lan_servers: root.tables("lan_server").map(|table| lan_server(&table)),
         publishes: root.tables("publish").map(|table| publish(&table)),
         roles: root.tables("role").map(|table| role(&table)),
-        sets: fields::sets(root),
+        sets: sources::sets(root),
         peers: root.tables("peer").map(|table| peer(&table)),
         admin: root.table_or_empty("admin").map(|table| admin(&table)),
     }
@@ -177,12 +177,11 @@ fn wan(table: &Table<'_>) -> WanDraft {
 
 fn lan_server(table: &Table<'_>) -> LanServerDraft {
     const EXAMPLE: &str = "[\"10.17.3.0/24\"]";
-    let networks = match table.require("networks", EXAMPLE) {
-        Ok(value) => value.elements(&format!("an array such as {EXAMPLE}"), |element| {
+    let networks = table.require_list("networks", EXAMPLE, |value| {
+        value.elements(&format!("an array such as {EXAMPLE}"), |element| {
             element.parse_with(parse_network)
-        }),
-        Err(reported) => List::unreadable(table.at(), reported),
-    };
+        })
+    });
     LanServerDraft {
         identity: fields::identity(table, "\"10.17.0.2\""),
         networks,
@@ -196,7 +195,7 @@ fn publish(table: &Table<'_>) -> PublishDraft {
         vip: fields::vip(table),
         protocol: fields::protocol(table),
         ports: fields::ports(table, str::parse::<PortMap>),
-        allow: fields::sources(table, "allow"),
+        allow: sources::sources(table, "allow"),
         source_ip: fields::source_ip(table, SourceIp::Preserve),
     }
 }
@@ -222,7 +221,10 @@ fn admin(table: &Table<'_>) -> AdminDraft {
             .filter(|socket| socket.port() != 0)
             .ok_or_else(|| {
                 let shown = Quoted::text(text);
-                format!("{shown} is not address:port with a port from 1 to 65535; write for example \"10.17.0.1:8443\"")
+                format!(
+                    "{shown} is not address:port with a port from 1 to 65535; \
+                     write for example \"10.17.0.1:8443\""
+                )
             })
     };
     AdminDraft {

@@ -4,34 +4,19 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::draft::{Draft, GatewayDraft, PublishDraft};
-use crate::config::address;
+use crate::config::address::{self, Shown};
 use crate::config::check::{self, Owned, Taken, list, owned};
-use crate::config::common::SourceIp;
-use crate::config::document::{Located, Report};
-use crate::config::fields::TunnelDraft;
-use crate::config::value::Quoted;
+use crate::config::common::{Endpoint, SourceIp};
+use crate::config::report::{Located, Report};
 use crate::plan::ruleset::Family;
 
 /// Reports everything that contradicts something else.
 pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     gateways(report, draft);
-    for publish in &draft.publishes.items {
-        vip(report, draft, publish);
-        callers(report, draft, publish);
-    }
-    names_and_ports(report, draft);
-    let services = draft
-        .access
-        .items
-        .iter()
-        .flat_map(|access| owned(&access.label, &access.to));
+    publishes(report, draft);
+    let services = (draft.access.items.iter()).flat_map(|access| owned(&access.label, &access.to));
     check::services_disjoint(report, services.collect());
-    let users = draft
-        .publishes
-        .items
-        .iter()
-        .filter_map(|publish| publish.from.as_ref().ok());
-    check::sets(report, &draft.sets, &users.collect::<Vec<_>>());
+    check::sets(report, &draft.sets);
 }
 
 fn gateways(report: &Report<'_>, draft: &Draft) {
@@ -41,49 +26,43 @@ fn gateways(report: &Report<'_>, draft: &Draft) {
         .collect();
     check::unique_identities(report, &identities);
     if gateways.items.is_empty() && gateways.complete.is_ok() {
-        report.error(
-            gateways.at,
-            "there is no [[gateway]]; name the gateway that this host dials",
-        );
+        let message = "there is no [[gateway]]; name the gateway that this host dials";
+        report.error(gateways.at, message);
     }
     for gateway in gateways.items.iter().skip(1) {
         let label = &gateway.identity.label;
         report.error(
             gateway.at,
-            format!("{label}: this version runs one gateway; remove the second [[gateway]]"),
+            format!("{label}: this version runs one gateway; keep one [[gateway]]"),
         );
     }
     for gateway in &gateways.items {
-        gateway_addresses(report, gateway);
-        if let Ok(tunnel) = &draft.tunnel {
-            our_addresses(report, tunnel, gateway);
+        for theirs in &gateway.identity.addresses.items {
+            inside(report, &gateway.identity.label, *theirs, gateway);
         }
+        our_addresses(report, draft, gateway);
+        endpoint(report, gateway);
         if let Ok(Located { value: 0, at }) = gateway.persistent_keepalive_secs {
             let label = &gateway.identity.label;
-            report.warn(at, format!("{label}: without keepalives a NAT or firewall in front of this host forgets the tunnel when it is idle, and the gateway can't reach it"));
+            report.warn(
+                at,
+                format!(
+                    "{label}: without keepalives a NAT or firewall in front of this host forgets \
+                     the tunnel when it is idle, and the gateway can't reach it"
+                ),
+            );
         }
     }
 }
 
-fn gateway_addresses(report: &Report<'_>, gateway: &GatewayDraft) {
-    for address in &gateway.identity.addresses.items {
-        inside(
-            report,
-            &gateway.identity.label,
-            address.value,
-            address.at,
-            gateway,
-        );
-    }
-}
-
-fn our_addresses(report: &Report<'_>, tunnel: &TunnelDraft, gateway: &GatewayDraft) {
+fn our_addresses(report: &Report<'_>, draft: &Draft, gateway: &GatewayDraft) {
+    let Ok(tunnel) = &draft.tunnel else { return };
     for ours in &tunnel.addresses.items {
-        let address = ours.value.address;
-        inside(report, "[tunnel]", address, ours.at, gateway);
+        let ours = ours.map(|ours| ours.address);
+        inside(report, "[tunnel]", ours, gateway);
         let theirs = &gateway.identity.addresses.items;
-        if theirs.iter().any(|theirs| theirs.value == address) {
-            let label = &gateway.identity.label;
+        if theirs.iter().any(|theirs| theirs.value == ours.value) {
+            let (address, label) = (ours.value, &gateway.identity.label);
             report.error(
                 ours.at,
                 format!(
@@ -95,13 +74,14 @@ fn our_addresses(report: &Report<'_>, tunnel: &TunnelDraft, gateway: &GatewayDra
 }
 
 /// Both ends live in the tunnel network, and not on its first or last address.
-fn inside(report: &Report<'_>, label: &str, address: IpAddr, at: usize, gateway: &GatewayDraft) {
+fn inside(report: &Report<'_>, label: &str, address: Located<IpAddr>, gateway: &GatewayDraft) {
+    let Located { value: address, at } = address;
     let networks = &gateway.networks;
-    let network = networks
+    match networks
         .items
         .iter()
-        .find(|network| network.value.contains(address));
-    match network {
+        .find(|network| network.value.contains(address))
+    {
         Some(network) if address::is_reserved_in(address, network.value) => {
             let network = network.value;
             report.error(
@@ -111,71 +91,79 @@ fn inside(report: &Report<'_>, label: &str, address: IpAddr, at: usize, gateway:
                 ),
             );
         }
-        Some(_) => {}
-        None if networks.complete.is_err() => {}
-        None => {
+        None if networks.complete.is_ok() => {
             let owner = &gateway.identity.label;
             let networks = list(networks.items.iter().map(|network| network.value));
-            report.error(at, format!("{label}: {address} is outside `network` of {owner} ({networks}); correct one of them"));
+            report.error(
+                at,
+                format!(
+                    "{label}: {address} is outside `network` of {owner} ({networks}); correct one of them"
+                ),
+            );
         }
+        Some(_) | None => {}
     }
 }
 
-fn names_and_ports(report: &Report<'_>, draft: &Draft) {
+/// Datagrams to an endpoint inside the tunnel would be sent through the tunnel.
+fn endpoint(report: &Report<'_>, gateway: &GatewayDraft) {
+    let Ok(endpoint) = &gateway.endpoint else {
+        return;
+    };
+    let Endpoint::Address(socket) = endpoint.value else {
+        return;
+    };
+    let mut networks = gateway.networks.items.iter().map(|network| network.value);
+    if let Some(network) = networks.find(|network| network.contains(socket.ip())) {
+        let (label, ip) = (&gateway.identity.label, socket.ip());
+        report.error(
+            endpoint.at,
+            format!(
+                "{label}: {ip} is inside {network}, which is reached through the tunnel; \
+                 write the gateway's public address"
+            ),
+        );
+    }
+}
+
+fn publishes(report: &Report<'_>, draft: &Draft) {
     let publishes = &draft.publishes.items;
-    let names = publishes.iter().filter_map(|publish| {
-        let name = publish.name.as_ref().ok()?;
-        Some(Owned {
-            owner: publish.label.as_str(),
-            value: name.value.as_str(),
-            at: name.at,
-        })
-    });
-    check::unique(report, names.collect(), |name| {
-        format!("the name {}", Quoted::text(name))
-    });
-    let taken = publishes.iter().flat_map(|publish| {
-        let space = match (&publish.vip, &publish.protocol) {
-            (Ok(vip), Ok(protocol)) => Some((vip.value, protocol.value)),
-            (Err(_), _) | (_, Err(_)) => None,
-        };
-        space.into_iter().flat_map(move |space| {
-            publish.ports.items.iter().map(move |ports| Owned {
+    let names =
+        (publishes.iter()).filter_map(|publish| check::named(&publish.label, &publish.name));
+    check::unique_names(report, names.collect());
+    let mut taken = Vec::new();
+    for publish in publishes {
+        vip(report, draft, publish);
+        callers(report, draft, publish);
+        if let (Ok(vip), Ok(protocol)) = (&publish.vip, &publish.protocol) {
+            let space = (vip.value, protocol.value);
+            taken.extend(publish.ports.items.iter().map(|entry| Owned {
                 owner: publish.label.as_str(),
                 value: Taken {
                     space,
-                    ports: ports.value,
+                    ports: entry.value,
                 },
-                at: ports.at,
-            })
-        })
-    });
-    check::ports_free(report, taken.collect(), |(vip, protocol)| {
-        format!("{protocol} port of {vip},")
+                at: entry.at,
+            }));
+        }
+    }
+    check::ports_free(report, taken, |(vip, protocol), ports| {
+        format!("port {ports}/{protocol} of {vip}")
     });
 }
 
 fn vip(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
-    let Ok(vip) = &publish.vip else { return };
-    let ours = draft
-        .tunnel
-        .iter()
-        .flat_map(|tunnel| &tunnel.addresses.items);
-    let ours = ours.map(|ours| ("this host", ours.value.address));
-    let gateways = draft.gateways.items.iter().flat_map(|gateway| {
-        let identity = &gateway.identity;
-        identity
-            .addresses
-            .items
-            .iter()
-            .map(|address| (identity.label.as_str(), address.value))
-    });
-    if let Some((owner, address)) = ours
-        .chain(gateways)
-        .find(|&(_, address)| address == vip.value)
-    {
-        let label = &publish.label;
-        report.error(vip.at, format!("{label}: {address} is the tunnel address of {owner}; a VIP is an address on the LAN"));
+    let Ok(vip) = publish.vip else { return };
+    let ours = (draft.tunnel.iter())
+        .flat_map(|tunnel| &tunnel.addresses.items)
+        .map(|ours| ("this host", ours.value.address));
+    let gateways = (draft.gateways.items.iter()).map(|gateway| &gateway.identity);
+    if let Some(owner) = check::owner_of(vip.value, ours, gateways) {
+        let (label, address) = (&publish.label, vip.value);
+        report.error(
+            vip.at,
+            format!("{label}: {address} is the tunnel address of {owner}; a VIP is an address on the LAN"),
+        );
     }
 }
 
@@ -183,27 +171,34 @@ fn callers(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
     let (label, Ok(from)) = (&publish.label, &publish.from) else {
         return;
     };
-    let Ok(source_ip) = publish.source_ip.map(|source_ip| source_ip.value) else {
-        return;
-    };
-    // Masquerading gateways call from an address of any family they have; only preserved sources keep the VIP's family.
     let family = publish.vip.as_ref().ok().map(|vip| Family::of(vip.value));
     check::sources(report, label, &draft.sets, from, family);
-    if source_ip == SourceIp::Masquerade {
+    if publish.source_ip.map(|source_ip| source_ip.value) != Ok(SourceIp::Preserve) {
         return;
     }
     if from.any {
-        report.warn(from.at, format!("{label}: whoever takes over the gateway can then call with any public source address; list the sources if they are known"));
+        report.warn(
+            from.at,
+            format!(
+                "{label}: whoever takes over the gateway can then call with any public source address; \
+                 list the sources if they are known"
+            ),
+        );
     }
-    let mut reported = None;
+    let mut reported = None; // one finding per entry: a set can hold many such networks
     for (at, network) in check::named_networks(&draft.sets, from) {
-        // One finding per entry: a set can hold many such networks.
         if reported == Some(at) {
             continue;
         }
-        let why = unpreservable(draft, network);
-        if let Some(why) = why {
-            report.error(at, format!("{label}: {network} {why}; such a source must never come out of the tunnel; take it out or write source_ip = \"masquerade\""));
+        if let Some(why) = unpreservable(draft, network) {
+            let network = Shown(network);
+            report.error(
+                at,
+                format!(
+                    "{label}: {network} {why}; such a source must never come out of the tunnel; \
+                     take it out or write source_ip = \"masquerade\""
+                ),
+            );
             reported = Some(at);
         }
     }
@@ -211,22 +206,18 @@ fn callers(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
 
 /// Why callers from a network can't keep their addresses: they would be taken for hosts of this site.
 fn unpreservable(draft: &Draft, network: IpNetwork) -> Option<String> {
-    let overlapping = |other: &IpNetwork| address::overlap(*other, network);
-    let tunnel = draft
-        .gateways
-        .items
-        .iter()
-        .flat_map(|gateway| &gateway.networks.items);
-    if let Some(tunnel) = tunnel.map(|tunnel| tunnel.value).find(overlapping) {
-        return Some(format!("overlaps the tunnel network {tunnel}"));
+    let mut tunnel = (draft.gateways.items.iter()).flat_map(|gateway| &gateway.networks.items);
+    if let Some(tunnel) = tunnel.find(|tunnel| address::overlap(tunnel.value, network)) {
+        return Some(format!("overlaps the tunnel network {}", tunnel.value));
     }
-    let vips = draft
-        .publishes
-        .items
-        .iter()
-        .filter_map(|publish| publish.vip.as_ref().ok());
-    if let Some(vip) = vips.map(|vip| vip.value).find(|&vip| network.contains(vip)) {
-        return Some(format!("contains the VIP {vip}"));
+    let mut vips = (draft.publishes.items.iter()).filter_map(|publish| publish.vip.as_ref().ok());
+    if let Some(vip) = vips.find(|vip| network.contains(vip.value)) {
+        return Some(format!("contains the VIP {}", vip.value));
     }
-    address::not_public(network).map(|special| format!("overlaps {special}, which is not public"))
+    let special = address::not_public(network)?;
+    Some(if address::covers(special, network) {
+        "is not public".to_owned()
+    } else {
+        format!("contains {special}, which is not public")
+    })
 }

@@ -5,10 +5,10 @@ use ipnetwork::IpNetwork;
 
 use super::{Access, Gateway, LanServer, Publish, Tunnel};
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
-use crate::config::document::{Field, List, Located, Reported, Table, TableKeys};
-use crate::config::fields::{
-    self, Dirs, IdentityDraft, Sets, SourcesDraft, TunnelDefaults, TunnelDraft,
-};
+use crate::config::document::{Table, TableKeys};
+use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::report::{Field, List, Located, Reported};
+use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{PortError, Quoted};
 
 /// Every key of `lan-server.toml`.
@@ -68,8 +68,7 @@ const TUNNEL: TunnelDefaults = TunnelDefaults {
     private_key_file: "lan-server.key",
 };
 
-/// Seconds; what the whitepaper's implementations recommend behind NAT, whose UDP mappings live 30 s and more (RFC 4787 §4.3
-/// asks for 2 minutes, many keep 30 s).
+/// Seconds; less than the 30 s for which many NATs keep an idle UDP mapping (RFC 4787 §4.3 asks for 2 minutes).
 const DEFAULT_PERSISTENT_KEEPALIVE: u16 = 25;
 
 /// The file as far as it could be read.
@@ -119,7 +118,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         gateways: root.tables("gateway").map(|table| gateway(&table)),
         publishes: root.tables("publish").map(|table| publish(&table)),
         access: root.tables("access").map(|table| access(&table)),
-        sets: fields::sets(root),
+        sets: sources::sets(root),
     }
 }
 
@@ -144,7 +143,7 @@ fn publish(table: &Table<'_>) -> PublishDraft {
         vip: fields::vip(table),
         protocol: fields::protocol(table),
         ports: fields::ports(table, vip_ports),
-        from: fields::sources(table, "from"),
+        from: sources::sources(table, "from"),
         source_ip: fields::source_ip(table, SourceIp::Preserve),
     }
 }

@@ -190,35 +190,29 @@ impl Family {
     }
 }
 
+impl Rule {
+    /// The parts without the protocol matches that a later match implies: nft lists `meta nfproto ipv4 iifname "edge0"
+    /// ip saddr 10.0.0.1` as `iifname "edge0" ip saddr 10.0.0.1`, and that is how the rule is written, too.
+    pub fn essential_parts(&self) -> impl Iterator<Item = &Part> {
+        let rest = |index: usize| self.parts.get(index + 1..).unwrap_or_default();
+        let parts = self.parts.iter().enumerate();
+        parts
+            .filter(move |(index, part)| !part.is_implied_by(rest(*index)))
+            .map(|(_, part)| part)
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut space = "";
-        for (index, part) in self.parts.iter().enumerate() {
-            let rest = self.parts.get(index + 1..).unwrap_or_default();
-            if !is_implied(part, rest) {
-                write!(f, "{space}{part}")?;
-                space = " ";
-            }
+        for part in self.essential_parts() {
+            write!(f, "{space}{part}")?;
+            space = " ";
         }
         match &self.comment {
             Some(comment) => write!(f, "{space}comment \"{comment}\""),
             None => Ok(()),
         }
-    }
-}
-
-/// Whether nft leaves out this protocol match because a later match implies it: `meta nfproto ipv4 ip saddr 10.0.0.1`
-/// lists as `ip saddr 10.0.0.1`. The kernel's rule is the same, and so is the one that `nft -f` makes of the short text.
-fn is_implied(part: &Part, rest: &[Part]) -> bool {
-    let mut matches = rest
-        .iter()
-        .take_while(|p| p.is_match() || p.implied_protocol().is_some());
-    match part {
-        Part::NetworkFamily(family) => matches.any(|p| p.implied_family() == Some(*family)),
-        Part::TransportProtocol(protocol) => {
-            matches.any(|p| p.implied_protocol() == Some(*protocol))
-        }
-        _ => false,
     }
 }
 
@@ -241,6 +235,20 @@ impl Part {
             Self::Ports { protocol, .. } => Some(*protocol),
             Self::ClampMss => Some(Protocol::Tcp),
             _ => None,
+        }
+    }
+
+    /// Whether nothing but matches stands between this protocol match and one that implies it.
+    fn is_implied_by(&self, rest: &[Self]) -> bool {
+        let mut matches = rest
+            .iter()
+            .take_while(|p| p.is_match() || p.implied_protocol().is_some());
+        match self {
+            Self::NetworkFamily(family) => matches.any(|p| p.implied_family() == Some(*family)),
+            Self::TransportProtocol(protocol) => {
+                matches.any(|p| p.implied_protocol() == Some(*protocol))
+            }
+            _ => false,
         }
     }
 

@@ -115,13 +115,14 @@ impl World {
         world
     }
 
-    /// A pair with a session that both sides confirmed.
+    /// A pair with a session that both sides confirmed a second ago.
     pub(super) fn connected_pair() -> Self {
         let mut world = Self::pair();
         world.send(0, 1, 100).unwrap();
         world.deliver();
         assert_eq!(world.nodes[1].received.len(), 1);
         world.nodes[1].received.clear();
+        world.now += Duration::from_secs(1);
         world
     }
 
@@ -206,6 +207,13 @@ impl World {
         drops
     }
 
+    /// Let a node receive what is on the wire now, which must be accepted.
+    pub(super) fn inject_all(&mut self, node: usize) {
+        for datagram in self.intercept() {
+            self.inject(node, &datagram).unwrap();
+        }
+    }
+
     /// Take what is on the wire away.
     pub(super) fn intercept(&mut self) -> Vec<Datagram> {
         self.on_the_wire.drain(..).collect()
@@ -218,6 +226,7 @@ impl World {
 
     /// Let time pass; deliver whatever is sent.
     pub(super) fn live(&mut self, time: Duration) {
+        self.deliver();
         self.pass_with(time, |world| {
             world.deliver();
         });
@@ -243,6 +252,15 @@ impl World {
         let Node { device, out, .. } = &mut self.nodes[node];
         device.handle_timeout(out, self.now);
         self.collect(node);
+    }
+
+    pub(super) fn initiate_handshakes(&mut self, node: usize) {
+        self.with_device(node, Device::initiate_handshakes);
+    }
+
+    /// Make a node forget its sessions, so that it may initiate at once.
+    pub(super) fn rebuild_engines(&mut self, node: usize) {
+        self.with_device(node, |device, _, now| device.rebuild_engines(now));
     }
 
     pub(super) fn with_device(
@@ -307,4 +325,20 @@ pub(super) fn preshared_key(byte: u8) -> PresharedKey {
 
 pub(super) fn stranger() -> SocketAddr {
     SocketAddr::new(IpAddr::from([203, 0, 113, 9]), 4321)
+}
+
+/// Make the first MAC of a handshake message right, as anybody can who knows the receiver's public key.
+pub(super) fn with_mac1(message: &mut [u8], receiver: &PublicKey) {
+    use blake2::digest::consts::U16;
+    use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
+    use blake2::{Blake2s256, Blake2sMac, Digest as _};
+
+    let key = Blake2s256::new()
+        .chain_update(b"mac1----")
+        .chain_update(receiver.as_bytes())
+        .finalize();
+    let (signed, macs) = message.split_at_mut(message.len() - 32);
+    let mut mac = Blake2sMac::<U16>::new_from_slice(&key).unwrap();
+    mac.update(signed);
+    macs[..16].copy_from_slice(&mac.finalize_fixed());
 }

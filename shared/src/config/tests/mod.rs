@@ -1,8 +1,16 @@
-//! Facts about whole files.
+//! Facts about whole files, most of them about the examples of the interface with a few edits.
+mod accepted;
+mod document;
+mod gateway_network;
+mod gateway_policy;
+mod lan_server_file;
+mod manual;
+mod property;
+
 use super::*;
 
-/// `wg pubkey` of three throw-away private keys.
-pub(super) const KEYS: [&str; 3] = [
+/// Public keys that stand for `KEY0`, `KEY1`, `KEY2` in the texts below.
+const PUBLIC_KEYS: [&str; 3] = [
     "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=",
     "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=",
     "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
@@ -85,22 +93,44 @@ to = ["10.17.5.10:6443/tcp", "10.17.3.11:53/udp"]
 source_ip = "masquerade"
 "#;
 
-pub(super) fn with_keys(text: &str) -> String {
-    (KEYS.iter().enumerate()).fold(text.to_owned(), |text, (index, key)| {
-        text.replace(&format!("KEY{index}"), key)
-    })
+/// An example with edits, each at the first place where the old text stands, and with keys.
+fn edited(base: &str, edits: &[(&str, &str)]) -> String {
+    let mut text = base.to_owned();
+    for (old, new) in edits {
+        assert!(text.contains(old), "the example has no {old:?}");
+        text = text.replacen(old, new, 1);
+    }
+    for (index, key) in PUBLIC_KEYS.iter().enumerate() {
+        text = text.replace(&format!("KEY{index}"), key);
+    }
+    text
+}
+
+/// Findings without the name of the file, which is `F`.
+fn lines(findings: &[Diagnostic]) -> Vec<String> {
+    (findings.iter())
+        .map(|finding| finding.to_string().strip_prefix("F:").unwrap().to_owned())
+        .collect()
 }
 
 #[test]
-fn the_gateway_example_of_the_interface_is_accepted() {
-    let parsed =
-        Gateway::parse(&with_keys(GATEWAY), "gateway.toml").unwrap_or_else(|e| panic!("{e}"));
-    println!("{parsed:#?}");
+fn a_finding_is_one_line_with_file_line_and_column() {
+    let text = edited(
+        GATEWAY,
+        &[("ports     = [80, 443]", "ports     = [80, 70000]")],
+    );
+    let errors = Gateway::parse(&text, "/etc/wg-edge/gateway.toml").unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "/etc/wg-edge/gateway.toml:28:18: publish \"ingress\": port 70000 is out of range; ports are 1 to 65535"
+    );
 }
 
 #[test]
-fn the_lan_server_example_of_the_interface_is_accepted() {
-    let parsed = LanServer::parse(&with_keys(LAN_SERVER), "lan-server.toml")
-        .unwrap_or_else(|e| panic!("{e}"));
-    println!("{parsed:#?}");
+fn columns_count_characters() {
+    let text = "wan = { \"ключ\" = 1, endpoint = 5 }\r\nadmin = { \"ß\" = 2 }\r\n";
+    let errors = Gateway::parse(text, "F").unwrap_err();
+    let places: Vec<_> = errors.iter().map(|e| (e.line, e.column)).collect();
+    // [tunnel] is missing, two unknown keys, one wrong type
+    assert_eq!(places, [(1, 1), (1, 9), (1, 32), (2, 11)]);
 }

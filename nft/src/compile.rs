@@ -1,0 +1,290 @@
+//! A [`Ruleset`] in the kernel's terms, as plain data.
+use nftnl_sys::libc;
+use shared::plan::Ruleset;
+use shared::plan::ruleset::{BaseChain, Chain, Hook, Rule};
+
+use crate::expr::{Expr, SetReference};
+use crate::matches::{Builder, Contradiction};
+use crate::set::SetState;
+use crate::sys::ChainHook;
+
+/// `NFT_NAME_MAXLEN` less the final zero.
+const MAX_NAME_LEN: usize = 255;
+/// `NFTNL_UDATA_COMMENT_MAXLEN`.
+const MAX_COMMENT_LEN: usize = 128;
+
+/// Why a [`Ruleset`] can't be given to any kernel. It comes from this program, not from the machine it runs on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRuleset {
+    /// A name that nftables can't hold.
+    #[error(
+        "`{name}` is no name for nftables: it must have 1 to {MAX_NAME_LEN} bytes and no zero byte"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Two objects of the same kind and name.
+    #[error("the ruleset has two {kind}s of the name `{name}`")]
+    Duplicate {
+        /// `chain` or `set`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A jump to a chain, or a match against a set, that the ruleset doesn't have.
+    #[error(
+        "rule {number} of chain {chain} (`{rule}`) names the {kind} `{name}`, which the ruleset doesn't have"
+    )]
+    Unknown {
+        /// Chain that the rule is in.
+        chain: String,
+        /// Place of the rule, from 1.
+        number: usize,
+        /// The rule in nft's syntax.
+        rule: String,
+        /// `chain` or `set`.
+        kind: &'static str,
+        /// What is missing.
+        name: String,
+    },
+    /// A map leads to a chain that the ruleset doesn't have.
+    #[error("the map {map} jumps to the chain `{chain}`, which the ruleset doesn't have")]
+    MapTarget {
+        /// The map.
+        map: String,
+        /// What is missing.
+        chain: String,
+    },
+    /// An element of another family than its set or map.
+    #[error("`{name}` has elements of another IP version than its own")]
+    ElementFamily {
+        /// Set or map.
+        name: String,
+    },
+    /// A rule that could never match.
+    #[error("rule {number} of chain {chain} (`{rule}`) is impossible")]
+    Rule {
+        /// Chain that the rule is in.
+        chain: String,
+        /// Place of the rule, from 1.
+        number: usize,
+        /// The rule in nft's syntax.
+        rule: String,
+        /// Why.
+        #[source]
+        source: Contradiction,
+    },
+    /// A comment that nft can't list.
+    #[error(
+        "the comment of rule {number} of chain {chain} has more than {MAX_COMMENT_LEN} bytes, a quote or a zero byte"
+    )]
+    Comment {
+        /// Chain that the rule is in.
+        chain: String,
+        /// Place of the rule, from 1.
+        number: usize,
+    },
+}
+
+/// A table in the kernel's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) table: String,
+    /// Names of named counters.
+    pub(crate) counters: Vec<String>,
+    /// Named sets and maps.
+    pub(crate) sets: Vec<SetState>,
+    pub(crate) chains: Vec<CompiledChain>,
+}
+
+/// A chain in the kernel's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CompiledChain {
+    pub(crate) name: String,
+    pub(crate) hook: Option<ChainHook>,
+    pub(crate) rules: Vec<CompiledRule>,
+}
+
+/// A rule in the kernel's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CompiledRule {
+    /// In nft's syntax, for messages.
+    pub(crate) text: String,
+    pub(crate) expressions: Vec<Expr>,
+    pub(crate) comment: Option<String>,
+}
+
+/// Translates and checks a ruleset.
+pub(crate) fn compile(ruleset: &Ruleset) -> Result<Program, InvalidRuleset> {
+    check_name(&ruleset.table)?;
+    let sets = compile_sets(ruleset)?;
+    let counters: Vec<String> = ruleset
+        .counters()
+        .into_iter()
+        .map(ToOwned::to_owned)
+        .collect();
+    counters.iter().try_for_each(|name| check_name(name))?;
+    let chains = ruleset
+        .chains
+        .iter()
+        .map(compile_chain)
+        .collect::<Result<Vec<_>, _>>()?;
+    let program = Program {
+        table: ruleset.table.clone(),
+        counters,
+        sets,
+        chains,
+    };
+    check_unique(
+        "set",
+        &Vec::from_iter(program.sets.iter().map(|s| s.name.as_str())),
+    )?;
+    check_unique(
+        "chain",
+        &Vec::from_iter(program.chains.iter().map(|c| c.name.as_str())),
+    )?;
+    check_references(&program)?;
+    Ok(program)
+}
+
+fn compile_sets(ruleset: &Ruleset) -> Result<Vec<SetState>, InvalidRuleset> {
+    let sets = ruleset.sets.iter().map(SetState::of_addresses);
+    let maps = ruleset.maps.iter().map(SetState::of_verdicts);
+    let sets: Vec<SetState> = sets.chain(maps).collect();
+    for set in &sets {
+        check_name(&set.name)?;
+        if set
+            .elements
+            .iter()
+            .any(|e| e.key.len() != set.key.len() as usize)
+        {
+            return Err(InvalidRuleset::ElementFamily {
+                name: set.name.clone(),
+            });
+        }
+    }
+    Ok(sets)
+}
+
+fn compile_chain(chain: &Chain) -> Result<CompiledChain, InvalidRuleset> {
+    check_name(&chain.name)?;
+    let rules = chain
+        .rules
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| compile_rule(&chain.name, index + 1, rule));
+    Ok(CompiledChain {
+        name: chain.name.clone(),
+        hook: chain.base.map(hook),
+        rules: rules.collect::<Result<_, _>>()?,
+    })
+}
+
+fn compile_rule(chain: &str, number: usize, rule: &Rule) -> Result<CompiledRule, InvalidRuleset> {
+    let mut builder = Builder::default();
+    for part in rule.essential_parts() {
+        builder.part(part).map_err(|source| InvalidRuleset::Rule {
+            chain: chain.to_owned(),
+            number,
+            rule: rule.to_string(),
+            source,
+        })?;
+    }
+    let bad =
+        |comment: &String| comment.len() > MAX_COMMENT_LEN || comment.contains(['"', '\0', '\n']);
+    if rule.comment.as_ref().is_some_and(bad) {
+        return Err(InvalidRuleset::Comment {
+            chain: chain.to_owned(),
+            number,
+        });
+    }
+    Ok(CompiledRule {
+        text: rule.to_string(),
+        expressions: builder.finish(),
+        comment: rule.comment.clone(),
+    })
+}
+
+/// Our base chains accept by default: packets of others are not our business.
+fn hook(base: BaseChain) -> ChainHook {
+    let hook = match base.hook {
+        Hook::Prerouting => libc::NF_INET_PRE_ROUTING,
+        Hook::Input => libc::NF_INET_LOCAL_IN,
+        Hook::Forward => libc::NF_INET_FORWARD,
+        Hook::Output => libc::NF_INET_LOCAL_OUT,
+        Hook::Postrouting => libc::NF_INET_POST_ROUTING,
+    };
+    ChainHook {
+        kind: base.kind.name().to_owned(),
+        hook: hook.unsigned_abs(),
+        priority: base.priority,
+        policy: libc::NF_ACCEPT.unsigned_abs(),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), InvalidRuleset> {
+    if name.is_empty() || name.len() > MAX_NAME_LEN || name.contains('\0') {
+        return Err(InvalidRuleset::Name {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_unique(kind: &'static str, names: &[&str]) -> Result<(), InvalidRuleset> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(*name) {
+            return Err(InvalidRuleset::Duplicate {
+                kind,
+                name: (*name).to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The kernel would refuse these, too, but only with `No such file or directory`.
+fn check_references(program: &Program) -> Result<(), InvalidRuleset> {
+    let has_chain = |name: &str| program.chains.iter().any(|c| c.name == name);
+    let has_set = |name: &str| program.sets.iter().any(|s| s.name == name);
+    for set in &program.sets {
+        let targets = set
+            .elements
+            .iter()
+            .filter_map(|e| e.target.as_ref()?.chain.as_ref());
+        if let Some(missing) = targets.into_iter().find(|chain| !has_chain(chain)) {
+            return Err(InvalidRuleset::MapTarget {
+                map: set.name.clone(),
+                chain: missing.clone(),
+            });
+        }
+    }
+    for chain in &program.chains {
+        for (index, rule) in chain.rules.iter().enumerate() {
+            for expr in &rule.expressions {
+                let missing = match expr {
+                    Expr::Verdict {
+                        chain: Some(name), ..
+                    } if !has_chain(name) => Some(("chain", name)),
+                    Expr::Lookup {
+                        set: SetReference::Named(name),
+                        ..
+                    } if !has_set(name) => Some(("set", name)),
+                    _ => None,
+                };
+                if let Some((kind, name)) = missing {
+                    return Err(InvalidRuleset::Unknown {
+                        chain: chain.name.clone(),
+                        number: index + 1,
+                        rule: rule.text.clone(),
+                        kind,
+                        name: name.clone(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}

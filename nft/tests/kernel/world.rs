@@ -1,0 +1,89 @@
+//! A fresh network namespace for each test, and the real `nft` in it.
+#![expect(unsafe_code, reason = "unshare has no safe wrapper in std")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Runs `test` on a thread with a network namespace of its own, which vanishes with the thread.
+///
+/// Without root it fails with one clear line, unless `WG_EDGE_UNPRIVILEGED=1` says that this is meant.
+pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: takes only flags and changes only this thread.
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            if result == 0 {
+                return Some(test());
+            }
+            assert!(
+                std::env::var_os("WG_EDGE_UNPRIVILEGED").is_some_and(|value| value == "1"),
+                "kernel tests need root (unshare: {}); WG_EDGE_UNPRIVILEGED=1 leaves them out",
+                std::io::Error::last_os_error()
+            );
+            println!("unprivileged run: nothing was tested against the kernel");
+            None
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// What a call of the real `nft` gave.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `nft ARGUMENTS` in the namespace of this thread.
+pub(crate) fn nft(arguments: &[&str]) -> Output {
+    nft_with(arguments, "")
+}
+
+/// Loads a text as `nft -f` does.
+pub(crate) fn load(text: &str) {
+    let output = nft_with(&["-f", "-"], text);
+    assert!(output.success, "nft -f: {}\n{text}", output.stderr);
+}
+
+/// `nft -s list table inet NAME`.
+pub(crate) fn list(table: &str) -> String {
+    let output = nft(&["-s", "list", "table", "inet", table]);
+    assert!(output.success, "nft list: {}", output.stderr);
+    output.stdout
+}
+
+fn nft_with(arguments: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("nft is installed");
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    Output {
+        success: output.status.success(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A listing without what the flags of an owner add: a line of flags, and an empty line or a comment with the owner.
+pub(crate) fn without_flags(listing: &str) -> String {
+    let (_, body) = listing.split_once('\n').unwrap();
+    let body = body
+        .strip_prefix("\tflags owner")
+        .and_then(|rest| rest.split_once('\n'))
+        .map_or(body, |(_, rest)| rest);
+    body.trim_start_matches('\n').to_owned()
+}

@@ -1,0 +1,171 @@
+//! Bytes through the whole tunnel.
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use shared::offload::CoalesceKinds;
+use shared_os::tun::Offload;
+use shared_os::udp::SendRung;
+
+use super::super::{Limits, Offloads};
+use super::world::{Node, World, wait_for};
+
+const TRANSFER: usize = 8 << 20;
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at % 251) as u8).collect()
+}
+
+/// Send bytes over TCP through the tunnel, both ways, and compare them.
+fn exchange_over_tcp(from: &Node, to: &Node, address: SocketAddr) {
+    let listener = to.host.run(move || TcpListener::bind(address).unwrap());
+    let echo = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        (&stream)
+            .take(TRANSFER as u64)
+            .read_to_end(&mut bytes)
+            .unwrap();
+        stream.write_all(&bytes).unwrap();
+    });
+    let stream = from
+        .host
+        .run(move || TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap());
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let sent = pattern(TRANSFER);
+    (&stream).write_all(&sent).unwrap();
+    let mut received = Vec::new();
+    (&stream)
+        .take(TRANSFER as u64)
+        .read_to_end(&mut received)
+        .unwrap();
+    echo.join().unwrap();
+    assert!(received == sent, "bytes were changed on the way");
+}
+
+/// Send datagrams of one size, which the kernel may join, and compare those that arrive.
+fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
+    let receiver = to.host.run(move || UdpSocket::bind(address).unwrap());
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let any = (if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    })
+    .to_owned();
+    let sender = from.host.run(move || UdpSocket::bind(any).unwrap());
+    for number in 0..50u8 {
+        let length = if number == 49 { 300 } else { 1000 };
+        sender.send_to(&vec![number; length], address).unwrap();
+    }
+    let mut buffer = [0; 2000];
+    for number in 0..50u8 {
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert_eq!(length, if number == 49 { 300 } else { 1000 });
+        assert!(
+            buffer[..length].iter().all(|&byte| byte == number),
+            "datagram {number}"
+        );
+    }
+}
+
+fn near_and_far_talk(limits: Limits) -> Option<(Offloads, super::super::Counters)> {
+    let world = World::new(limits, limits)?;
+    world.near.host.sh("ping -c 3 -i 0.05 -W 5 10.9.0.2");
+    world.near.host.sh("ping -c 3 -i 0.05 -W 5 fd09::2");
+    for (near, far) in [
+        (IpAddr::from([10, 9, 0, 1]), IpAddr::from([10, 9, 0, 2])),
+        (v6("fd09::1"), v6("fd09::2")),
+    ] {
+        exchange_over_tcp(&world.near, &world.far, SocketAddr::new(far, 7000));
+        send_over_udp(&world.near, &world.far, SocketAddr::new(far, 7000));
+        send_over_udp(&world.far, &world.near, SocketAddr::new(near, 7000));
+    }
+    let counters = wait_for(world.near.control.counters()).unwrap();
+    let status = wait_for(world.near.control.status()).unwrap();
+    assert_eq!(status.listen_port, super::world::LISTEN_PORT);
+    assert!(status.peers[0].latest_handshake.is_some());
+    Some((wait_for(world.near.control.offloads()).unwrap(), counters))
+}
+
+fn v6(text: &str) -> IpAddr {
+    text.parse::<Ipv6Addr>().unwrap().into()
+}
+
+const NOT_JOINED: CoalesceKinds = CoalesceKinds {
+    tcp: false,
+    udp: false,
+};
+
+#[test]
+fn tunnel_carries_tcp_and_udp_unchanged_with_everything_on() {
+    let Some((offloads, counters)) = near_and_far_talk(Limits::default()) else {
+        return;
+    };
+    assert_eq!(offloads.tun, Offload::Uso);
+    assert_eq!(offloads.udp4.unwrap().send, SendRung::Segmented);
+    assert!(
+        counters.tun.packets_read > counters.tun.frames_read * 2,
+        "{counters:?}"
+    );
+    assert!(counters.tun.joined_writes > 0, "{counters:?}");
+    assert!(counters.udp.rx_merged > 0, "{counters:?}");
+    assert!(counters.udp.tx_segmented > 0, "{counters:?}");
+    assert_eq!(counters.tun.joined_writes_refused, 0, "{counters:?}");
+    assert_eq!(counters.tun.write_errors, 0, "{counters:?}");
+    assert_eq!(counters.tun.frames_malformed, 0, "{counters:?}");
+}
+
+#[test]
+fn tunnel_carries_tcp_and_udp_unchanged_on_every_rung_of_tun() {
+    for tun in [Offload::Tso, Offload::Checksum, Offload::None] {
+        let limits = Limits {
+            tun,
+            ..Limits::default()
+        };
+        let Some((offloads, _)) = near_and_far_talk(limits) else {
+            return;
+        };
+        assert_eq!(offloads.tun, tun);
+    }
+}
+
+#[test]
+fn tunnel_carries_tcp_and_udp_unchanged_without_joining() {
+    let limits = Limits {
+        coalesce: NOT_JOINED,
+        ..Limits::default()
+    };
+    let Some((_, counters)) = near_and_far_talk(limits) else {
+        return;
+    };
+    assert_eq!(counters.tun.joined_writes, 0);
+}
+
+#[test]
+fn tunnel_carries_tcp_and_udp_unchanged_on_every_rung_of_udp() {
+    for (send, gro) in [
+        (SendRung::Segmented, false),
+        (SendRung::Batch, true),
+        (SendRung::Single, false),
+    ] {
+        let mut limits = Limits::default();
+        limits.udp.send = send;
+        limits.udp.gro = gro;
+        let Some((offloads, counters)) = near_and_far_talk(limits) else {
+            return;
+        };
+        let udp4 = offloads.udp4.unwrap();
+        assert_eq!((udp4.send, udp4.gro), (send, gro));
+        assert_eq!(counters.udp.tx_segmented > 0, send == SendRung::Segmented);
+        assert_eq!(
+            counters.udp.rx_merged, 0,
+            "a veth merges nothing by itself, and GRO is off where the peer segments"
+        );
+    }
+}
