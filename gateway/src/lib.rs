@@ -1,1 +1,72 @@
-//! WIP
+//! `gateway`, the public end of wg-edge: policy and nothing else. What both ends are made of is in [`shared_daemon`].
+//!
+//! # A packet's route
+//!
+//! Read top to bottom, each hop is in the one file that is named after it. *Inbound* means from the tunnel to this
+//! host's TUN device, *outbound* from TUN into the tunnel, as in wireguard-go.
+//!
+//! | hop | outbound: a visitor's packet to a VIP | inbound: the answer |
+//! |---|---|---|
+//! | 1 | the kernel DNATs and forwards it: the table that [`desired::model`] makes of the configuration, put in place by [`nft::Nftables::replace`] | a datagram waits on the UDP socket |
+//! | 2 | [`shared_os::tun`] reads a super-packet | [`shared_os::udp`] receives a batch of coalesced datagrams |
+//! | 3 | [`shared::offload::segment`] cuts it into packets, in place | [`Device::handle_datagram`]: kind, index → peer, replay, decapsulation |
+//! | 4 | [`Device::handle_tun_packet`]: destination → peer by allowed IPs, padding, encapsulation | the source must belong to this very peer: [`shared::wg::allowed_ips`] |
+//! | 5 | [`TransmitQueue`]: equal datagrams side by side | [`PacketBatch`], [`shared::offload::coalesce`]: packets of a flow become one super-packet |
+//! | 6 | [`shared_os::udp`] sends each run in one call | [`shared_os::tun`] writes it; the kernel undoes the DNAT and forwards it |
+//!
+//! The loop that drives the hops is [`shared_daemon::datapath`]. A packet that ends early has a [`DropReason`].
+//!
+//! # A configuration's route
+//!
+//! 1. [`shared::config::gateway::Gateway`]: text → checked configuration; what is wrong is said with line, column and
+//!    remedy by [`shared::config::ConfigErrors`].
+//! 2. [`desired::model`]: configuration → [`Desired`](shared::plan::Desired) kernel state and peers; pure, this binary's policy.
+//! 3. [`shared_os::netlink`] and [`nft`] read what is there: [`Actual`](shared::plan::Actual).
+//! 4. [`shared::plan::difference`]: pure; ordered so that it fails closed.
+//! 5. [`Kernel::reconcile`](shared_daemon::reconcile::Kernel::reconcile) applies each change, reads back and compares.
+//! 6. [`shared_daemon::report`] says how it went.
+//!
+//! [`Device::handle_datagram`]: shared::wg::Device::handle_datagram
+//! [`Device::handle_tun_packet`]: shared::wg::Device::handle_tun_packet
+//! [`TransmitQueue`]: shared::wg::TransmitQueue
+//! [`PacketBatch`]: shared::wg::PacketBatch
+//! [`DropReason`]: shared::wg::DropReason
+pub mod desired;
+
+use shared::config::{self, ConfigErrors, Parsed};
+use shared_daemon::model::{Environment, Model};
+use shared_daemon::product::{Product, Settings, Wan};
+
+/// The gateway as a [`Product`].
+#[derive(Debug)]
+pub struct Gateway;
+
+impl Product for Gateway {
+    type Config = config::gateway::Gateway;
+
+    const NAME: &'static str = "gateway";
+    const ABOUT: &'static str =
+        "wg-edge gateway: the public end, publishes LAN services through a WireGuard tunnel";
+
+    fn parse(text: &str, file: &str) -> Result<Parsed<Self::Config>, ConfigErrors> {
+        config::gateway::Gateway::parse(text, file)
+    }
+
+    fn settings(config: &Self::Config) -> Settings {
+        Settings {
+            state_dir: config.state_dir.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+            interface: config.tunnel.interface.clone(),
+            link_alias: desired::LINK_ALIAS,
+            mtu: config.tunnel.mtu,
+            listen_port: config.tunnel.listen_port,
+            fwmark: config.tunnel.fwmark,
+            private_key_file: config.tunnel.private_key_file.clone(),
+            wan: config.wan.interface.clone().map_or(Wan::Auto, Wan::Named),
+        }
+    }
+
+    fn model(config: &Self::Config, environment: &Environment) -> Model {
+        desired::model(config, environment)
+    }
+}

@@ -1,1 +1,6 @@
-fn main() {}
+//! `gateway`: the public end.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shared_daemon::cli::main::<gateway::Gateway>()
+}

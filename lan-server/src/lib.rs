@@ -1,1 +1,41 @@
-//! WIP
+//! `lan-server`, the LAN end of wg-edge: policy and nothing else. What both ends are made of is in [`shared_daemon`];
+//! the two routes, packet and configuration, are written down hop by hop in the crate `gateway` and are the same here,
+//! with [`desired::model`] in place of its policy.
+pub mod desired;
+
+use shared::config::{self, ConfigErrors, Parsed};
+use shared_daemon::model::{Environment, Model};
+use shared_daemon::product::{Product, Settings, Wan};
+
+/// The LAN end as a [`Product`].
+#[derive(Debug)]
+pub struct LanServer;
+
+impl Product for LanServer {
+    type Config = config::lan_server::LanServer;
+
+    const NAME: &'static str = "lan-server";
+    const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
+
+    fn parse(text: &str, file: &str) -> Result<Parsed<Self::Config>, ConfigErrors> {
+        config::lan_server::LanServer::parse(text, file)
+    }
+
+    fn settings(config: &Self::Config) -> Settings {
+        Settings {
+            state_dir: config.state_dir.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+            interface: config.tunnel.interface.clone(),
+            link_alias: desired::LINK_ALIAS,
+            mtu: config.tunnel.mtu,
+            listen_port: config.tunnel.listen_port,
+            fwmark: config.tunnel.fwmark,
+            private_key_file: config.tunnel.private_key_file.clone(),
+            wan: Wan::NotNeeded,
+        }
+    }
+
+    fn model(config: &Self::Config, environment: &Environment) -> Model {
+        desired::model(config, environment)
+    }
+}

@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`api`] | what the admin API and `--json` say |
 //! | [`model`] | newtypes: keys, interface names, marks |
 //! | [`config`] | text of a configuration file → checked configuration, or an error with line, column and remedy |
 //! | `wire` | checked views of IP, TCP, UDP, and checksums |
@@ -15,6 +16,7 @@
 //! | [`plan`] | desired and actual kernel state, their difference, the nftables ruleset as data |
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod config;
 pub mod model;
 pub mod offload;

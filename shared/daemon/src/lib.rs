@@ -1,1 +1,33 @@
-//! WIP
+//! What both daemons are made of: the composition of the pure core, the kernel and the command line. Each binary adds
+//! its policy ([`product::Product`]) and nothing else.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cli`] | arguments, logging, exit codes |
+//! | [`product`] | what a binary brings: name, parser, policy |
+//! | [`model`], [`policy`] | the nouns and building blocks of a policy |
+//! | [`app`] | composition root of `run`: builds every part once, owns the order of shutdown |
+//! | [`datapath`] | the data plane: worker thread, TUN, UDP |
+//! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
+//! | [`reconcile`] | desired state → kernel, read back |
+//! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
+//! | [`admin`] | status over the unix socket |
+//! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
+//! | [`down`] | removes everything that is ours |
+
+pub mod admin;
+pub mod app;
+pub mod bare;
+pub mod cli;
+pub mod datapath;
+pub mod down;
+pub mod error;
+pub mod logging;
+pub mod model;
+pub mod policy;
+pub mod product;
+pub mod reconcile;
+pub mod report;
+pub mod resolve;
+pub mod status;
+pub mod uapi;

@@ -1,12 +1,16 @@
 //! An nftables table as plain data. `Display` gives the text that `nft -f` takes; the `nft` crate gives the same to the
 //! kernel as one transaction.
-use std::fmt;
+mod range;
+mod text;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use crate::config::common::{PortRange, Protocol};
 use crate::model::InterfaceName;
+
+pub use range::{AddressRange, merge_networks, merged_ports, merged_ranges};
 
 /// One table of family `inet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,13 +276,31 @@ pub enum Part {
     Jump(String),
 }
 
-impl fmt::Display for Ruleset {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
+impl Ruleset {
+    /// Names of the named counters in the order of their first use: the objects that the table declares.
+    pub fn counters(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for part in self
+            .chains
+            .iter()
+            .flat_map(|c| &c.rules)
+            .flat_map(|r| &r.parts)
+        {
+            if let Part::NamedCounter(name) = part {
+                if !names.contains(&name.as_str()) {
+                    names.push(name.as_str());
+                }
+            }
+        }
+        names
     }
 }
 
-/// The same addresses as fewest networks: sorted, contained ones dropped, halves of a network joined.
-pub fn merge_networks(networks: impl IntoIterator<Item = IpNetwork>) -> Vec<IpNetwork> {
-    networks.into_iter().collect()
+impl Set {
+    /// The elements as the kernel gets them: sorted, touching and overlapping networks joined to one range.
+    ///
+    /// 104.16.0.0/13 and 104.24.0.0/14 are no network together, but one interval: 104.16.0.0-104.27.255.255.
+    pub fn ranges(&self) -> Vec<AddressRange> {
+        merged_ranges(self.elements.iter().copied())
+    }
 }

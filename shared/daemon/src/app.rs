@@ -1,0 +1,458 @@
+//! Composition root of `run`: builds every part once, in the order in which an error costs least, and takes them down in
+//! reverse. Until [`Kernel::reconcile`] nothing in the kernel has changed but our own link.
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use shared::model::PrivateKey;
+use shared::wg::DeviceChange;
+use shared_os::process::{self, InstanceLock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::datapath::{self, Datapath};
+use crate::error::Failure;
+use crate::model::{Environment, Model};
+use crate::product::{Product, Settings, Wan};
+use crate::reconcile::{self, Kernel, PresharedKeys};
+use crate::report::Report;
+use crate::status::Reporter;
+use crate::{admin, cli, resolve, uapi};
+
+/// How often `status.json` is written.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The daemon: from configuration to the signal that ends it.
+pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
+    let app = App::<P>::start(config_path).await?;
+    app.serve().await
+}
+
+/// A running daemon. Fields are dropped in this order.
+struct App<P: Product> {
+    config_path: PathBuf,
+    config: P::Config,
+    settings: Settings,
+    model: Model,
+    report: Arc<Report>,
+    tasks: Tasks,
+    kernel: Arc<Mutex<Kernel>>,
+    datapath: Datapath,
+    _lock: InstanceLock,
+}
+
+/// Background tasks; ended when dropped.
+struct Tasks {
+    resolve: JoinHandle<()>,
+    uapi: uapi::Server,
+    admin: JoinHandle<()>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.resolve.abort();
+        self.admin.abort();
+    }
+}
+
+impl<P: Product> App<P> {
+    async fn start(config_path: &Path) -> Result<Self, Failure> {
+        let loaded = cli::load::<P>(config_path)?;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let settings = P::settings(&loaded.config);
+
+        // What the machine must offer, before anything is made.
+        process::disable_core_dumps().map_err(|error| Failure::environment(&error))?;
+        process::check_net_admin().map_err(|error| Failure::environment(&error))?;
+        process::create_private_dir(&settings.state_dir)
+            .map_err(|error| Failure::environment(&error))?;
+        process::create_runtime_dir(&settings.runtime_dir)
+            .map_err(|error| Failure::environment(&error))?;
+        let lock = InstanceLock::acquire(&lock_path(&settings, P::NAME))
+            .map_err(|error| Failure::environment(&error))?;
+        let private_key = process::load_or_create_private_key(&settings.private_key_file)
+            .map_err(|error| Failure::environment(&error))?;
+        let mut kernel = Kernel::open(&settings.state_dir)?;
+        let environment = environment(&settings, &kernel).await?;
+        let model = P::model(&loaded.config, &environment);
+        let preshared_keys = preshared_keys(&model)?;
+
+        // The tunnel, still without a peer and behind a closed firewall.
+        let fresh = is_name_free(&settings, &kernel).await?;
+        let datapath = Datapath::start(datapath::Config {
+            interface: settings.interface.clone(),
+            mtu: settings.mtu,
+            persist: true,
+            listen_port: settings.listen_port,
+            fwmark: settings.fwmark,
+            force_off: datapath::ForceOff::from_environment(),
+        })
+        .map_err(|error| Failure::environment(&error))?;
+        let opened = Opened {
+            kernel: &mut kernel,
+            datapath: &datapath,
+            model: &model,
+        };
+        if let Err(failure) = opened.bring_up(&private_key, &preshared_keys).await {
+            if fresh {
+                // Nothing of ours was there before: leave nothing behind.
+                if let Err(left) = kernel.remove(&model.desired).await {
+                    error!(error = %left, "can't undo what was begun");
+                }
+            }
+            return Err(failure);
+        }
+
+        let kernel = Arc::new(Mutex::new(kernel));
+        let report = Arc::new(Report::new(
+            P::NAME,
+            datapath.control(),
+            Arc::clone(&kernel),
+            model.clone(),
+            SystemTime::now(),
+        ));
+        let tasks = Tasks {
+            resolve: tokio::spawn(resolve::run(model.peers.clone(), datapath.control())),
+            uapi: uapi::serve(&settings.interface, datapath.control())
+                .map_err(|error| Failure::environment(&error))?,
+            admin: admin::serve(
+                &admin::socket_path(&settings.runtime_dir, P::NAME),
+                admin::router(Arc::clone(&report) as Arc<dyn Reporter>),
+            )?,
+        };
+        Ok(Self {
+            config_path: config_path.to_owned(),
+            config: loaded.config,
+            settings,
+            model,
+            report,
+            tasks,
+            kernel,
+            datapath,
+            _lock: lock,
+        })
+    }
+
+    /// Until SIGTERM, SIGINT or the end of the data plane.
+    async fn serve(mut self) -> Result<(), Failure> {
+        let mut signals = Signals::new().map_err(|error| Failure::other(&error))?;
+        self.write_status().await;
+        notify(&[sd_notify::NotifyState::Ready]);
+        info!(
+            interface = %self.settings.interface,
+            peers = self.model.peers.len(),
+            publishes = self.model.publishes.len(),
+            "ready"
+        );
+        let mut status = tokio::time::interval(STATUS_INTERVAL);
+        status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let outcome = loop {
+            tokio::select! {
+                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.terminate.recv() => break Ok(()),
+                _ = signals.interrupt.recv() => break Ok(()),
+                _ = status.tick() => self.write_status().await,
+                failure = self.datapath.failed() => break Err(Failure::other(&failure)),
+            }
+        };
+        notify(&[sd_notify::NotifyState::Stopping]);
+        let Self {
+            tasks,
+            datapath,
+            settings,
+            ..
+        } = self;
+        drop(tasks);
+        datapath.stop();
+        for file in runtime_files(&settings, P::NAME) {
+            // Whoever looks for a daemon must not find the files of one that has ended; failing to remove them is not
+            // worth more than this line.
+            if let Err(error) = remove(&file) {
+                warn!(file = %file.display(), %error, "can't remove");
+            }
+        }
+        match &outcome {
+            Ok(()) => info!("stopped; link, routes and firewall stay for the next start"),
+            Err(failure) => error!(%failure, "stopped"),
+        }
+        outcome
+    }
+
+    /// Take a changed configuration; on any error the running one stays.
+    async fn reload(&mut self) {
+        notify(&[sd_notify::NotifyState::Reloading]);
+        match self.try_reload().await {
+            Ok(true) => info!("configuration taken"),
+            Ok(false) => info!("the configuration has not changed"),
+            Err(failure) => {
+                for line in failure.to_string().lines() {
+                    error!("{line}");
+                }
+                error!("the running configuration stays");
+            }
+        }
+        self.write_status().await;
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    async fn try_reload(&mut self) -> Result<bool, Failure> {
+        let loaded = cli::load::<P>(&self.config_path)?;
+        let settings = P::settings(&loaded.config);
+        if let Some(what) = needs_restart(&self.settings, &settings) {
+            return Err(Failure::Configuration(format!(
+                "{}: {what} can't change while the daemon runs; restart it",
+                self.config_path.display()
+            )));
+        }
+        let mut kernel = self.kernel.lock().await;
+        let environment = environment(&settings, &kernel).await?;
+        let model = P::model(&loaded.config, &environment);
+        if model == self.model && loaded.config == self.config && settings == self.settings {
+            return Ok(false);
+        }
+        let preshared_keys = preshared_keys(&model)?;
+        let control = self.datapath.control();
+        let attempt = async {
+            if settings.listen_port != self.settings.listen_port
+                || settings.fwmark != self.settings.fwmark
+            {
+                apply(
+                    &control,
+                    DeviceChange {
+                        listen_port: Some(settings.listen_port),
+                        fwmark: Some(settings.fwmark),
+                        ..DeviceChange::default()
+                    },
+                )
+                .await?;
+            }
+            kernel.reconcile(&model.desired).await?;
+            reconcile::apply_peers(&control, &model, Some(&self.model), &preshared_keys).await
+        };
+        if let Err(failure) = attempt.await {
+            self.roll_back(&mut kernel).await;
+            return Err(failure);
+        }
+        drop(kernel);
+        self.tasks.resolve.abort();
+        self.tasks.resolve = tokio::spawn(resolve::run(model.peers.clone(), control));
+        self.report.set_model(model.clone());
+        self.model = model;
+        self.settings = settings;
+        self.config = loaded.config;
+        Ok(true)
+    }
+
+    /// Back to the configuration that runs.
+    async fn roll_back(&self, kernel: &mut Kernel) {
+        let control = self.datapath.control();
+        let device = DeviceChange {
+            listen_port: Some(self.settings.listen_port),
+            fwmark: Some(self.settings.fwmark),
+            ..DeviceChange::default()
+        };
+        let attempt = async {
+            apply(&control, device).await?;
+            kernel.reconcile(&self.model.desired).await?;
+            let preshared_keys = preshared_keys(&self.model)?;
+            reconcile::apply_peers(&control, &self.model, Some(&self.model), &preshared_keys).await
+        };
+        if let Err(failure) = attempt.await {
+            error!(%failure, "can't go back to the running configuration");
+        }
+    }
+
+    async fn write_status(&self) {
+        let path = status_path(&self.settings);
+        let written = match self.report.status().await {
+            Ok(status) => serde_json::to_string_pretty(&status)
+                .map_err(io::Error::from)
+                .and_then(|text| replace_file(&path, &text)),
+            Err(failure) => Err(io::Error::other(failure)),
+        };
+        if let Err(error) = written {
+            warn!(file = %path.display(), %error, "can't write");
+        }
+    }
+}
+
+/// What `bring_up` works on.
+struct Opened<'a> {
+    kernel: &'a mut Kernel,
+    datapath: &'a Datapath,
+    model: &'a Model,
+}
+
+impl Opened<'_> {
+    /// Kernel state first, which closes what must be closed; then key and peers, which open the tunnel.
+    async fn bring_up(
+        self,
+        private_key: &PrivateKey,
+        preshared_keys: &PresharedKeys,
+    ) -> Result<(), Failure> {
+        let conflicts = self.kernel.reconcile(&self.model.desired).await?;
+        for conflict in conflicts {
+            warn!("{conflict}");
+        }
+        let control = self.datapath.control();
+        apply(
+            &control,
+            DeviceChange {
+                private_key: Some(Some(private_key.clone())),
+                ..DeviceChange::default()
+            },
+        )
+        .await?;
+        reconcile::apply_peers(&control, self.model, None, preshared_keys).await
+    }
+}
+
+async fn apply(control: &datapath::Control, change: DeviceChange) -> Result<(), Failure> {
+    control
+        .apply(change)
+        .await
+        .map_err(|error| Failure::environment(&error))
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Tell systemd, when it started us.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        warn!(%error, "can't notify systemd");
+    }
+}
+
+async fn environment(settings: &Settings, kernel: &Kernel) -> Result<Environment, Failure> {
+    let wan = match &settings.wan {
+        Wan::NotNeeded => settings.interface.clone(),
+        Wan::Named(name) => {
+            let link = kernel.netlink().link(name).await;
+            if link.map_err(|error| Failure::other(&error))?.is_none() {
+                return Err(Failure::Environment(format!(
+                    "there is no link {name} as [wan] interface names it; `ip link` shows those there are, and \"auto\" \
+                     takes the one of the default route"
+                )));
+            }
+            name.clone()
+        }
+        Wan::Auto => kernel
+            .netlink()
+            .default_route_link()
+            .await
+            .map_err(|error| Failure::other(&error))?
+            .ok_or_else(|| {
+                Failure::Environment(
+                    "[wan] interface is \"auto\", but there is no default route; name the link".to_owned(),
+                )
+            })?,
+    };
+    let accept_ra = shared_os::sysctl::read(&["net", "ipv6", "conf", wan.as_str(), "accept_ra"]);
+    Ok(Environment {
+        wan_accepts_router_advertisements: matches!(
+            accept_ra.as_ref().map(|value| value.trim()),
+            Ok("1" | "2")
+        ),
+        wan,
+    })
+}
+
+/// For `down`: what is ours does not depend on the host.
+pub fn environment_for_removal(settings: &Settings) -> Environment {
+    Environment {
+        wan: match &settings.wan {
+            Wan::Named(name) => name.clone(),
+            Wan::NotNeeded | Wan::Auto => settings.interface.clone(),
+        },
+        wan_accepts_router_advertisements: false,
+    }
+}
+
+/// `true` when no link has our name, `false` when it is our own from last time.
+async fn is_name_free(settings: &Settings, kernel: &Kernel) -> Result<bool, Failure> {
+    let name = &settings.interface;
+    let link = kernel.netlink().link(name).await;
+    match link.map_err(|error| Failure::other(&error))? {
+        None => Ok(true),
+        Some(link) if link.alias == settings.link_alias => Ok(false),
+        Some(link) => Err(Failure::Environment(format!(
+            "the interface name {name} is taken by a {} link that is not ours; choose another name in [tunnel] interface",
+            link.kind
+        ))),
+    }
+}
+
+fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
+    let files = model.peers.iter().filter_map(|p| p.preshared_key_file.clone());
+    files
+        .map(|file| match process::load_preshared_key(&file) {
+            Ok(key) => Ok((file, key)),
+            Err(error) => Err(Failure::environment(&error)),
+        })
+        .collect()
+}
+
+fn needs_restart(running: &Settings, new: &Settings) -> Option<&'static str> {
+    [
+        (running.state_dir != new.state_dir, "state_dir"),
+        (running.runtime_dir != new.runtime_dir, "runtime_dir"),
+        (running.interface != new.interface, "[tunnel] interface"),
+        (running.mtu != new.mtu, "[tunnel] mtu"),
+        (
+            running.private_key_file != new.private_key_file,
+            "[tunnel] private_key_file",
+        ),
+    ]
+    .into_iter()
+    .find_map(|(differs, what)| differs.then_some(what))
+}
+
+/// The lock that makes a daemon the only one of its kind in a runtime directory; holds its pid.
+pub fn lock_path(settings: &Settings, product: &str) -> PathBuf {
+    settings.runtime_dir.join(format!("{product}.pid"))
+}
+
+fn status_path(settings: &Settings) -> PathBuf {
+    settings.runtime_dir.join("status.json")
+}
+
+/// What must not outlive the daemon.
+pub fn runtime_files(settings: &Settings, product: &str) -> [PathBuf; 2] {
+    [
+        admin::socket_path(&settings.runtime_dir, product),
+        status_path(settings),
+    ]
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Readers see the old text or the new one, never half of it.
+fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension("json.new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
+}

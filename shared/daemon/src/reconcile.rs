@@ -1,0 +1,205 @@
+//! Desired state → kernel, in the one order that fails closed: paths that are no longer wanted go, then the ruleset
+//! changes, then new paths come, then peers. Everything is read back.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nft::Nftables;
+use shared::config::common::Endpoint;
+use shared::model::{PresharedKey, PublicKey};
+use shared::plan::{Change, Conflict, Desired, Sysctl, difference};
+use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
+use shared_os::netlink::Netlink;
+use shared_os::sysctl::Remembered;
+use tracing::{debug, info};
+
+use crate::datapath::Control;
+use crate::error::Failure;
+use crate::model::{Model, PeerModel};
+
+/// The kernel as this daemon holds it.
+#[derive(Debug)]
+pub struct Kernel {
+    netlink: Netlink,
+    nftables: Nftables,
+    remembered: Remembered,
+}
+
+impl Kernel {
+    /// Open the sockets; `state_dir` remembers the switches of others.
+    pub fn open(state_dir: &std::path::Path) -> Result<Self, Failure> {
+        Ok(Self {
+            netlink: Netlink::open().map_err(|error| Failure::environment(&error))?,
+            nftables: Nftables::open().map_err(|error| Failure::environment(&error))?,
+            remembered: Remembered::open(state_dir).map_err(|error| Failure::environment(&error))?,
+        })
+    }
+
+    /// Links, addresses and routes.
+    pub fn netlink(&self) -> &Netlink {
+        &self.netlink
+    }
+
+    /// The ruleset.
+    pub fn nftables(&mut self) -> &mut Nftables {
+        &mut self.nftables
+    }
+
+    /// Make the kernel hold what is desired, and prove it.
+    ///
+    /// # Errors
+    /// What the kernel refused, or what still differs afterwards.
+    pub async fn reconcile(&mut self, desired: &Desired) -> Result<Vec<Conflict>, Failure> {
+        let actual = self
+            .netlink
+            .read(desired)
+            .await
+            .map_err(|error| Failure::other(&error))?;
+        let changes = difference(desired, &actual);
+        if let Some(taken) = changes.conflicts.iter().find(|c| c.is_fatal()) {
+            return Err(Failure::Environment(taken.to_string()));
+        }
+        self.apply(&changes.before_ruleset).await?;
+        let applied = self
+            .nftables
+            .replace(&desired.ruleset)
+            .map_err(|error| Failure::other(&error))?;
+        info!(table = %desired.ruleset.table, ?applied, "ruleset in place");
+        self.apply(&changes.after_ruleset).await?;
+        self.verify(desired).await?;
+        Ok(changes.conflicts)
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        for change in changes {
+            debug!(%change, "applying");
+            match change {
+                Change::SetSysctl { sysctl, .. } => self.set_sysctl(sysctl)?,
+                _ => self
+                    .netlink
+                    .apply(change)
+                    .await
+                    .map_err(|error| Failure::other(&error))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), Failure> {
+        self.remembered
+            .set(sysctl)
+            .map_err(|error| Failure::other(&error))
+    }
+
+    async fn verify(&self, desired: &Desired) -> Result<(), Failure> {
+        let actual = self
+            .netlink
+            .read(desired)
+            .await
+            .map_err(|error| Failure::other(&error))?;
+        let left: Vec<String> = difference(desired, &actual)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "the kernel took the changes but does not show them; still missing: {}",
+            left.join("; ")
+        )))
+    }
+
+    /// Remove everything of ours; goes on after an error and tells them all.
+    pub async fn remove(&mut self, desired: &Desired) -> Result<(), Failure> {
+        let mut errors = Vec::new();
+        match self.netlink.read(desired).await {
+            Ok(actual) => {
+                for change in shared::plan::removal(desired, &actual) {
+                    info!(%change, "removing");
+                    if let Err(error) = self.netlink.apply(&change).await {
+                        errors.push(crate::error::chain(&error));
+                    }
+                }
+            }
+            Err(error) => errors.push(crate::error::chain(&error)),
+        }
+        // The table goes last: until the link is gone it keeps the tunnel closed.
+        match self.nftables.remove(&desired.ruleset.table) {
+            Ok(true) => info!(table = %desired.ruleset.table, "table removed"),
+            Ok(false) => {}
+            Err(error) => errors.push(crate::error::chain(&error)),
+        }
+        if let Err(error) = self.remembered.restore() {
+            errors.push(crate::error::chain(&error));
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Other(errors.join("\n")))
+        }
+    }
+}
+
+/// Preshared keys by the file they stand in.
+pub type PresharedKeys = BTreeMap<PathBuf, PresharedKey>;
+
+/// Make the device hold exactly the peers of `model`. A peer that stays keeps its session; an endpoint that did not
+/// change since `previous` is left where the peer roamed to.
+pub async fn apply_peers(
+    control: &Control,
+    model: &Model,
+    previous: Option<&Model>,
+    preshared_keys: &PresharedKeys,
+) -> Result<(), Failure> {
+    let before: BTreeMap<PublicKey, &PeerModel> = previous
+        .into_iter()
+        .flat_map(|model| &model.peers)
+        .map(|peer| (peer.public_key, peer))
+        .collect();
+    let peers = model
+        .peers
+        .iter()
+        .map(|peer| peer_change(peer, before.get(&peer.public_key).copied(), preshared_keys))
+        .collect();
+    let change = DeviceChange {
+        replace_peers: true,
+        peers,
+        ..DeviceChange::default()
+    };
+    control
+        .apply(change)
+        .await
+        .map_err(|error| Failure::other(&error))
+}
+
+fn peer_change(
+    peer: &PeerModel,
+    before: Option<&PeerModel>,
+    preshared_keys: &PresharedKeys,
+) -> PeerChange {
+    const NONE: PresharedKey = PresharedKey::from_bytes([0; shared::model::key::KEY_LEN]);
+    let endpoint_changed = before.is_none_or(|before| before.endpoint != peer.endpoint);
+    let preshared_key = peer
+        .preshared_key_file
+        .as_ref()
+        .and_then(|file| preshared_keys.get(file).cloned())
+        .unwrap_or(NONE);
+    PeerChange {
+        preshared_key: Some(preshared_key),
+        endpoint: match peer.endpoint {
+            Some(Endpoint::Address(address)) if endpoint_changed => Some(address),
+            Some(Endpoint::Address(_) | Endpoint::Name { .. }) | None => None,
+        },
+        persistent_keepalive_secs: Some(peer.persistent_keepalive_secs),
+        replace_allowed_ips: true,
+        allowed_ips: peer
+            .allowed_ips
+            .iter()
+            .map(|&network| AllowedIpChange {
+                network,
+                remove: false,
+            })
+            .collect(),
+        ..PeerChange::new(peer.public_key)
+    }
+}

@@ -1,0 +1,195 @@
+//! What a daemon knows of itself.
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use shared::api::status::{Interface, Peer, Publish, Status};
+use shared::config::common::{PortMap, SourceIp};
+use shared::model::PublicKey;
+use shared::plan::ruleset::Family;
+use shared::wg::{DeviceStatus, PeerStatus};
+use tokio::sync::Mutex;
+
+use crate::datapath::Control;
+use crate::error::Failure;
+use crate::model::{Model, PeerKind, PublishModel};
+use crate::reconcile::Kernel;
+use crate::status::Reporter;
+
+/// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
+const ONLINE_FOR: Duration = Duration::from_secs(180);
+
+/// Firewall counters whose name begins so count connections of a published service; the others what was refused.
+const PUBLISH_COUNTER: &str = "publish_";
+
+/// The daemon's knowledge, from where it is.
+#[derive(Debug)]
+pub struct Report {
+    product: &'static str,
+    control: Control,
+    kernel: Arc<Mutex<Kernel>>,
+    model: RwLock<Model>,
+    started_at: SystemTime,
+}
+
+impl Report {
+    /// Everything is asked for anew each time, but for the model.
+    pub fn new(
+        product: &'static str,
+        control: Control,
+        kernel: Arc<Mutex<Kernel>>,
+        model: Model,
+        started_at: SystemTime,
+    ) -> Self {
+        Self {
+            product,
+            control,
+            kernel,
+            model: RwLock::new(model),
+            started_at,
+        }
+    }
+
+    /// The configuration has changed.
+    pub fn set_model(&self, model: Model) {
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
+    }
+
+    async fn collect(&self) -> Result<Status, Failure> {
+        let model = self
+            .model
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let device = self
+            .control
+            .status()
+            .await
+            .map_err(|error| Failure::other(&error))?;
+        let counters = self
+            .control
+            .counters()
+            .await
+            .map_err(|error| Failure::other(&error))?;
+        let (firewall, problems) = self.firewall(&model).await;
+        Ok(Status {
+            product: self.product.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
+            reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            ready: problems.is_empty(),
+            problems,
+            interface: self.interface(&model, &device),
+            peers: device.peers.iter().map(|p| peer(p, &model)).collect(),
+            publishes: model
+                .publishes
+                .iter()
+                .map(|p| publish(p, &firewall))
+                .collect(),
+            refused_packets: firewall
+                .into_iter()
+                .filter(|(name, _)| !name.starts_with(PUBLISH_COUNTER))
+                .collect(),
+            dropped_packets: counters.drops(),
+            io: counters.io(),
+        })
+    }
+
+    /// The counters of our table, and what is wrong with it.
+    async fn firewall(&self, model: &Model) -> (BTreeMap<String, u64>, Vec<String>) {
+        let table = &model.desired.ruleset.table;
+        let mut kernel = self.kernel.lock().await;
+        match kernel.nftables().counters(table) {
+            Ok(Some(counters)) => {
+                let packets = counters
+                    .into_iter()
+                    .map(|counter| (counter.name, counter.packets));
+                (packets.collect(), Vec::new())
+            }
+            Ok(None) => (
+                BTreeMap::new(),
+                vec![format!("the nftables table inet {table} is gone")],
+            ),
+            Err(error) => (BTreeMap::new(), vec![crate::error::chain(&error)]),
+        }
+    }
+
+    fn interface(&self, model: &Model, device: &DeviceStatus) -> Interface {
+        let link = model.desired.links.first();
+        Interface {
+            name: model.interface.to_string(),
+            public_key: device
+                .private_key
+                .as_ref()
+                .map(|key| key.public_key().to_string()),
+            listen_port: device.listen_port,
+            fwmark: device.fwmark,
+            mtu: link.map_or(0, |link| link.mtu),
+            offloads: self.control.offloads().as_map(),
+        }
+    }
+}
+
+impl Reporter for Report {
+    fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
+        Box::pin(self.collect())
+    }
+}
+
+fn peer(peer: &PeerStatus, model: &Model) -> Peer {
+    let configured = find(model, &peer.public_key);
+    Peer {
+        name: configured.map(|(name, _)| name.to_owned()),
+        kind: match configured.map(|(_, kind)| kind) {
+            Some(PeerKind::Gateway) => "gateway",
+            Some(PeerKind::LanServer) => "lan_server",
+            Some(PeerKind::Peer) | None => "peer",
+        }
+        .to_owned(),
+        public_key: peer.public_key.to_string(),
+        endpoint: peer.endpoint,
+        allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
+        latest_handshake_age_seconds: peer.latest_handshake.map(|age| age.as_secs()),
+        online: peer.latest_handshake.is_some_and(|age| age < ONLINE_FOR),
+        rx_bytes: peer.rx_bytes,
+        tx_bytes: peer.tx_bytes,
+    }
+}
+
+fn find<'a>(model: &'a Model, key: &PublicKey) -> Option<(&'a str, PeerKind)> {
+    let peer = model.peers.iter().find(|peer| peer.public_key == *key)?;
+    Some((&peer.name, peer.kind))
+}
+
+fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish {
+    let counter = format!("{PUBLISH_COUNTER}{}", publish.name);
+    Publish {
+        name: publish.name.clone(),
+        vip: publish.vip,
+        family: match Family::of(publish.vip) {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+        .to_owned(),
+        protocol: publish.protocol.to_string(),
+        ports: publish.ports.iter().map(port_text).collect(),
+        source_ip: match publish.source_ip {
+            SourceIp::Preserve => "preserve",
+            SourceIp::Masquerade => "masquerade",
+        }
+        .to_owned(),
+        connections: firewall.get(&counter).copied().unwrap_or(0),
+    }
+}
+
+/// As in the configuration: `443`, `30000-30100`, `8443:443`.
+fn port_text(map: &PortMap) -> String {
+    if map.listen == map.target {
+        map.listen.to_string()
+    } else {
+        format!("{}:{}", map.listen, map.target)
+    }
+}

@@ -1,0 +1,95 @@
+//! Answer of `GET /v1/status`, file `status.json`, output of `status --json`.
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// A daemon as it is. Times are RFC 3339 in UTC, numbers carry their unit in the name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `gateway` or `lan-server`.
+    pub product: String,
+    /// Version of the program.
+    pub version: String,
+    /// Process.
+    pub pid: u32,
+    /// When the process started.
+    pub started_at: String,
+    /// When this was said.
+    pub reported_at: String,
+    /// Whether the kernel holds what the configuration asks for.
+    pub ready: bool,
+    /// What is wrong now, in sentences; empty when nothing is.
+    pub problems: Vec<String>,
+    /// The tunnel interface.
+    pub interface: Interface,
+    /// Peers in the order in which they were added.
+    pub peers: Vec<Peer>,
+    /// Published services.
+    pub publishes: Vec<Publish>,
+    /// Packets that the firewall refused, by the counter that refused them.
+    pub refused_packets: BTreeMap<String, u64>,
+    /// Datagrams and packets that the tunnel dropped, by reason.
+    pub dropped_packets: BTreeMap<String, u64>,
+    /// Traffic between kernel and tunnel, by kind.
+    pub io: BTreeMap<String, u64>,
+}
+
+/// The tunnel interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Our key.
+    pub public_key: Option<String>,
+    /// UDP port that is bound.
+    pub listen_port: u16,
+    /// Mark of our datagrams; 0 is none.
+    pub fwmark: u32,
+    /// Bytes.
+    pub mtu: u32,
+    /// Offloads that this kernel gave us, by name.
+    pub offloads: BTreeMap<String, bool>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Name in the configuration; `None` for one that was added with `wg set`.
+    pub name: Option<String>,
+    /// `gateway`, `lan_server` or `peer`.
+    pub kind: String,
+    /// Its key.
+    pub public_key: String,
+    /// Where it was last heard from, or is configured to be.
+    pub endpoint: Option<SocketAddr>,
+    /// Networks that it may send from and that are sent to it.
+    pub allowed_ips: Vec<String>,
+    /// Age of the latest completed handshake; `None` before the first.
+    pub latest_handshake_age_seconds: Option<u64>,
+    /// Whether a session is up: a handshake within the last 180 seconds (whitepaper §6.1, Reject-After-Time).
+    pub online: bool,
+    /// Received, as on the wire.
+    pub rx_bytes: u64,
+    /// Sent, as on the wire.
+    pub tx_bytes: u64,
+}
+
+/// A published service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Name in the configuration.
+    pub name: String,
+    /// Where to.
+    pub vip: IpAddr,
+    /// Address family that is published: `ipv4` or `ipv6`, that of the VIP.
+    pub family: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Ports as in the configuration.
+    pub ports: Vec<String>,
+    /// `preserve` or `masquerade`.
+    pub source_ip: String,
+    /// Connections accepted since the table was made.
+    pub connections: u64,
+}
