@@ -1,7 +1,6 @@
 //! The worlds carry traffic as they should with `wireguard-go` and rules made by hand. When these fail, the world is wrong,
 //! and no other failure means anything.
 use tests::edge::Setup;
-use tests::node::Node;
 use tests::servers::{Conversation, ask_tcp, ask_udp};
 use tests::standin::StandIn;
 use tests::world::addresses::{
@@ -79,32 +78,18 @@ fn reference_world_serves_web_and_api_by_hand() {
         let setup = Setup::new()?;
         let _edge = StandIn::start(world, &setup)?;
         let _laptop = setup.dial_in(&world.road_warrior, &setup.operator, OPERATOR.into())?;
-        let curl = |node: &Node, arguments: &[&str]| {
-            let mut command = vec!["curl", "-sf", "--max-time", "3"];
-            command.extend(arguments);
-            node.run(&command)
-        };
+        let seen = format!("you are {CLIENT}\n");
+        assert_eq!(world.visit(&world.client, &format!("http://{VPS}/"))?, seen);
         assert_eq!(
-            curl(&world.client, &[&format!("http://{VPS}/")])?,
-            format!("you are {CLIENT}\n")
+            world.visit(&world.client, "https://www.example.org/")?,
+            seen
         );
+        let seen = format!("you are {CLIENT6}\n");
         assert_eq!(
-            curl(&world.client, &[&format!("http://[{VPS6}]/")])?,
-            format!("you are {CLIENT6}\n")
+            world.visit(&world.client, &format!("http://[{VPS6}]/"))?,
+            seen
         );
-        let certificate = world.site_certificate.display().to_string();
-        let resolve = format!("www.example.org:443:{VPS}");
-        let site = [
-            "--cacert",
-            &certificate,
-            "--resolve",
-            &resolve,
-            "https://www.example.org/",
-        ];
-        assert_eq!(curl(&world.client, &site)?, format!("you are {CLIENT}\n"));
-        let certificate = world.api_certificate.display().to_string();
-        let health = format!("https://{API_VIP}:{API_PORT}/healthz");
-        let answer = curl(&world.road_warrior, &["--cacert", &certificate, &health])?;
+        let answer = world.ask_api(&world.road_warrior)?;
         assert!(answer.starts_with("ok from master"), "{answer}");
         assert_eq!(ask_udp(&world.client, public(UDP_PORT))?.ip(), CLIENT);
         assert!(ask_tcp(&world.stranger, public(80)).is_err());

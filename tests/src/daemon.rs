@@ -171,7 +171,7 @@ impl Daemon {
         }
     }
 
-    /// Let it run on when this is dropped.
+    /// Let it run on when this is dropped; it can no longer be waited for.
     pub fn release(&mut self) {
         self.child = None;
     }

@@ -328,6 +328,12 @@ impl Edge {
         Ok(edge)
     }
 
+    /// Let both daemons run on when this is dropped.
+    pub fn release(&mut self) {
+        self.gateway.daemon.release();
+        self.lan_server.daemon.release();
+    }
+
     /// Wait until the ends reach each other, both ways; fails at once when a daemon ends.
     pub fn wait_for_tunnel(&mut self, world: &World, within: Duration) -> Result<()> {
         let vps = world.vps.clone();

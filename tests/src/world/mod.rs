@@ -21,7 +21,7 @@ mod reference;
 pub mod addresses;
 
 pub use light::LightWorld;
-pub use reference::ReferenceWorld;
+pub use reference::{ReferenceWorld, SITE};
 
 use std::net::IpAddr;
 

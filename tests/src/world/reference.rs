@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::World;
-use super::addresses::{API_VIP, INGRESS_VIP};
+use super::addresses::{API_PORT, API_VIP, INGRESS_VIP, VPS, VPS6};
 use crate::daemon::Daemon;
 use crate::expect::{eventually, holds};
 use crate::node::Node;
@@ -24,6 +24,12 @@ use crate::topology::Topology;
 
 /// How long the cluster may take until both VIPs answer on the LAN.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Name of the web site behind the ingress VIP.
+pub const SITE: &str = "www.example.org";
+
+/// How long a request waits before the service counts as unreachable.
+const CURL_SECONDS: &str = "3";
 
 /// A load balancer of the cluster.
 #[derive(Debug)]
@@ -111,7 +117,7 @@ impl ReferenceWorld {
             link set virbr-vip up
         ")?;
         let api_certificate = certificate(lan_host, "api", &format!("IP:{API_VIP}"))?;
-        let site_certificate = certificate(lan_host, "site", "DNS:www.example.org")?;
+        let site_certificate = certificate(lan_host, "site", &format!("DNS:{SITE}"))?;
 
         let mut servers = Vec::new();
         for (node, address) in [
@@ -167,6 +173,21 @@ impl ReferenceWorld {
         )
     }
 
+    /// Fetch a page from `node` with curl: the site's name leads to the VPS, its certificate is verified.
+    pub fn visit(&self, node: &Node, url: &str) -> Result<String> {
+        let certificate = self.site_certificate.display().to_string();
+        let resolve = format!("{SITE}:443:{VPS},[{VPS6}]");
+        let trust = ["--cacert", &certificate, "--resolve", &resolve, url];
+        curl(node, &trust)
+    }
+
+    /// Ask the Kubernetes API on its VIP how it is, with its certificate verified.
+    pub fn ask_api(&self, node: &Node) -> Result<String> {
+        let certificate = self.api_certificate.display().to_string();
+        let url = format!("https://{API_VIP}:{API_PORT}/healthz");
+        curl(node, &["--cacert", &certificate, &url])
+    }
+
     /// What the web server wrote: one line for each request, with the visitor's address.
     pub fn web_log(&self) -> Result<String> {
         let path = self.worker.dir().join("nginx.log");
@@ -192,6 +213,13 @@ impl Deref for ReferenceWorld {
     fn deref(&self) -> &World {
         &self.world
     }
+}
+
+/// Run curl as a script does: no progress, an HTTP error is an error, at most [`CURL_SECONDS`].
+fn curl(node: &Node, arguments: &[&str]) -> Result<String> {
+    let mut command = vec!["curl", "-sSf", "--max-time", CURL_SECONDS];
+    command.extend(arguments);
+    node.run(&command)
 }
 
 /// A host of 10.17.4.0/24.
@@ -234,7 +262,7 @@ fn nginx(node: &Node, servers: &str) -> Result<Daemon> {
     let config = node.write(
         "nginx.conf",
         &format!(
-            r#"daemon off;
+            r"daemon off;
 master_process off;
 pid {dir}/nginx.pid;
 error_log stderr;
@@ -249,7 +277,7 @@ http {{
     scgi_temp_path {dir}/scgi;
 {servers}
 }}
-"#
+"
         ),
     )?;
     Daemon::start(
