@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use shared::model::PrivateKey;
+use shared::plan::Conflict;
 use shared::wg::DeviceChange;
-use shared_os::process::{self, InstanceLock};
+use shared_os::key_file;
+use shared_os::process::{self, Instance};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -41,19 +43,20 @@ struct App<P: Product> {
     tasks: Tasks,
     kernel: Arc<Mutex<Kernel>>,
     datapath: Datapath,
-    _lock: InstanceLock,
+    _instance: Instance,
 }
 
 /// Background tasks; ended when dropped.
 struct Tasks {
     resolve: JoinHandle<()>,
-    uapi: uapi::Server,
+    uapi: JoinHandle<()>,
     admin: JoinHandle<()>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.resolve.abort();
+        self.uapi.abort();
         self.admin.abort();
     }
 }
@@ -68,19 +71,18 @@ impl<P: Product> App<P> {
 
         // What the machine must offer, before anything is made.
         process::disable_core_dumps().map_err(|error| Failure::environment(&error))?;
-        process::check_net_admin().map_err(|error| Failure::environment(&error))?;
-        process::create_private_dir(&settings.state_dir)
+        process::require_net_admin().map_err(|error| Failure::environment(&error))?;
+        create_dir(&settings.state_dir)?;
+        let instance = Instance::acquire(&settings.runtime_dir, P::NAME)
             .map_err(|error| Failure::environment(&error))?;
-        process::create_runtime_dir(&settings.runtime_dir)
-            .map_err(|error| Failure::environment(&error))?;
-        let lock = InstanceLock::acquire(&lock_path(&settings, P::NAME))
-            .map_err(|error| Failure::environment(&error))?;
-        let private_key = process::load_or_create_private_key(&settings.private_key_file)
-            .map_err(|error| Failure::environment(&error))?;
+        let private_key = private_key(&settings)?;
         let mut kernel = Kernel::open(&settings.state_dir)?;
         let environment = environment(&settings, &kernel).await?;
         let model = P::model(&loaded.config, &environment);
         let preshared_keys = preshared_keys(&model)?;
+
+        let uapi = uapi::Server::bind(&settings.interface)
+            .map_err(|error| Failure::environment(&error))?;
 
         // The tunnel, still without a peer and behind a closed firewall.
         let fresh = is_name_free(&settings, &kernel).await?;
@@ -118,8 +120,7 @@ impl<P: Product> App<P> {
         ));
         let tasks = Tasks {
             resolve: tokio::spawn(resolve::run(model.peers.clone(), datapath.control())),
-            uapi: uapi::serve(&settings.interface, datapath.control())
-                .map_err(|error| Failure::environment(&error))?,
+            uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             admin: admin::serve(
                 &admin::socket_path(&settings.runtime_dir, P::NAME),
                 admin::router(Arc::clone(&report) as Arc<dyn Reporter>),
@@ -134,7 +135,7 @@ impl<P: Product> App<P> {
             tasks,
             kernel,
             datapath,
-            _lock: lock,
+            _instance: instance,
         })
     }
 
@@ -281,6 +282,14 @@ impl<P: Product> App<P> {
     }
 }
 
+/// `wg show` and `wg set` until the daemon ends. Who removes the socket file loses only these.
+async fn serve_uapi(server: uapi::Server, control: datapath::Control) {
+    match server.serve(control).await {
+        Ok(()) => warn!("the UAPI socket was removed: `wg` can't see this device until a restart"),
+        Err(error) => error!(%error, "the UAPI socket ended"),
+    }
+}
+
 /// What `bring_up` works on.
 struct Opened<'a> {
     kernel: &'a mut Kernel,
@@ -366,12 +375,10 @@ async fn environment(settings: &Settings, kernel: &Kernel) -> Result<Environment
                 )
             })?,
     };
-    let accept_ra = shared_os::sysctl::read(&["net", "ipv6", "conf", wan.as_str(), "accept_ra"]);
+    let path = ["net", "ipv6", "conf", wan.as_str(), "accept_ra"].map(str::to_owned);
+    let accept_ra = shared_os::sysctl::read(&path).map_err(|error| Failure::other(&error))?;
     Ok(Environment {
-        wan_accepts_router_advertisements: matches!(
-            accept_ra.as_ref().map(|value| value.trim()),
-            Ok("1" | "2")
-        ),
+        wan_accepts_router_advertisements: matches!(accept_ra.value.as_deref(), Some("1" | "2")),
         wan,
     })
 }
@@ -393,18 +400,31 @@ async fn is_name_free(settings: &Settings, kernel: &Kernel) -> Result<bool, Fail
     let link = kernel.netlink().link(name).await;
     match link.map_err(|error| Failure::other(&error))? {
         None => Ok(true),
-        Some(link) if link.alias == settings.link_alias => Ok(false),
-        Some(link) => Err(Failure::Environment(format!(
-            "the interface name {name} is taken by a {} link that is not ours; choose another name in [tunnel] interface",
-            link.kind
-        ))),
+        Some(info) if info.link.alias == settings.link_alias => Ok(false),
+        Some(info) => Err(Failure::Environment(Conflict::LinkTaken(info.link).to_string())),
     }
+}
+
+fn create_dir(path: &Path) -> Result<(), Failure> {
+    key_file::create_dir(path).map_err(|error| {
+        Failure::Environment(format!("can't make the directory {}: {error}", path.display()))
+    })
+}
+
+fn private_key(settings: &Settings) -> Result<PrivateKey, Failure> {
+    let path = &settings.private_key_file;
+    let (key, is_new) = key_file::read_or_create(path).map_err(|error| Failure::environment(&error))?;
+    if is_new {
+        info!(file = %path.display(), "made a new private key");
+    }
+    info!(public_key = %key.public_key(), "this end");
+    Ok(key)
 }
 
 fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
     let files = model.peers.iter().filter_map(|p| p.preshared_key_file.clone());
     files
-        .map(|file| match process::load_preshared_key(&file) {
+        .map(|file| match key_file::read(&file) {
             Ok(key) => Ok((file, key)),
             Err(error) => Err(Failure::environment(&error)),
         })
@@ -424,11 +444,6 @@ fn needs_restart(running: &Settings, new: &Settings) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(differs, what)| differs.then_some(what))
-}
-
-/// The lock that makes a daemon the only one of its kind in a runtime directory; holds its pid.
-pub fn lock_path(settings: &Settings, product: &str) -> PathBuf {
-    settings.runtime_dir.join(format!("{product}.pid"))
 }
 
 fn status_path(settings: &Settings) -> PathBuf {

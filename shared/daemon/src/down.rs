@@ -2,10 +2,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shared_os::process::{self, InstanceLock};
+use shared_os::process::{self, Instance, InstanceError};
 use tracing::info;
 
-use crate::app::{self, lock_path};
+use crate::app;
 use crate::cli::load;
 use crate::error::Failure;
 use crate::product::{Product, Settings};
@@ -18,8 +18,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
     let loaded = load::<P>(config_path)?;
     let settings = P::settings(&loaded.config);
-    process::check_net_admin().map_err(|error| Failure::environment(&error))?;
-    let _lock = stop_daemon(&settings, P::NAME).await?;
+    process::require_net_admin().map_err(|error| Failure::environment(&error))?;
+    let _instance = stop_daemon(&settings, P::NAME).await?;
     let mut kernel = Kernel::open(&settings.state_dir)?;
     let environment = app::environment_for_removal(&settings);
     let model = P::model(&loaded.config, &environment);
@@ -32,21 +32,22 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
 }
 
 /// The lock of the instance, after its holder has ended.
-async fn stop_daemon(settings: &Settings, product: &str) -> Result<InstanceLock, Failure> {
-    let path = lock_path(settings, product);
+async fn stop_daemon(settings: &Settings, product: &str) -> Result<Instance, Failure> {
     let deadline = Instant::now() + STOP_TIMEOUT;
     let mut told = None;
     loop {
-        let error = match InstanceLock::acquire(&path) {
-            Ok(lock) => return Ok(lock),
+        let error = match Instance::acquire(&settings.runtime_dir, product) {
+            Ok(instance) => return Ok(instance),
             Err(error) => error,
         };
-        let Some(pid) = error.holder() else {
+        let InstanceError::Running { pid: Some(pid), .. } = error else {
             return Err(Failure::environment(&error));
         };
         if told != Some(pid) {
             info!(pid, "stopping the daemon");
-            process::terminate(pid).map_err(|error| Failure::environment(&error))?;
+            process::terminate(pid).map_err(|error| {
+                Failure::Environment(format!("the daemon (pid {pid}) can't be stopped: {error}"))
+            })?;
             told = Some(pid);
         }
         if Instant::now() > deadline {

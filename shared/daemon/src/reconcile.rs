@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use nft::Nftables;
 use shared::config::common::Endpoint;
 use shared::model::{PresharedKey, PublicKey};
-use shared::plan::{Change, Conflict, Desired, Sysctl, difference};
+use shared::plan::{Change, Conflict, Desired, difference};
 use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
 use shared_os::netlink::Netlink;
-use shared_os::sysctl::Remembered;
+use shared_os::sysctl::{Remembered, Restored};
 use tracing::{debug, info};
 
 use crate::datapath::Control;
@@ -55,7 +55,10 @@ impl Kernel {
             .await
             .map_err(|error| Failure::other(&error))?;
         let changes = difference(desired, &actual);
-        if let Some(taken) = changes.conflicts.iter().find(|c| c.is_fatal()) {
+        if let Some(taken) = changes
+            .conflicts
+            .iter()
+            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_))) {
             return Err(Failure::Environment(taken.to_string()));
         }
         self.apply(&changes.before_ruleset).await?;
@@ -72,22 +75,17 @@ impl Kernel {
     async fn apply(&mut self, changes: &[Change]) -> Result<(), Failure> {
         for change in changes {
             debug!(%change, "applying");
-            match change {
-                Change::SetSysctl { sysctl, .. } => self.set_sysctl(sysctl)?,
-                _ => self
-                    .netlink
-                    .apply(change)
-                    .await
-                    .map_err(|error| Failure::other(&error))?,
+            if let Change::SetSysctl { sysctl, was } = change {
+                self.remembered
+                    .note(sysctl, was.as_deref())
+                    .map_err(|error| Failure::other(&error))?;
             }
+            self.netlink
+                .apply(change)
+                .await
+                .map_err(|error| Failure::other(&error))?;
         }
         Ok(())
-    }
-
-    fn set_sysctl(&mut self, sysctl: &Sysctl) -> Result<(), Failure> {
-        self.remembered
-            .set(sysctl)
-            .map_err(|error| Failure::other(&error))
     }
 
     async fn verify(&self, desired: &Desired) -> Result<(), Failure> {
@@ -129,14 +127,33 @@ impl Kernel {
             Ok(false) => {}
             Err(error) => errors.push(crate::error::chain(&error)),
         }
-        if let Err(error) = self.remembered.restore() {
-            errors.push(crate::error::chain(&error));
-        }
+        errors.extend(self.restore_sysctls());
         if errors.is_empty() {
             Ok(())
         } else {
             Err(Failure::Other(errors.join("\n")))
         }
+    }
+
+    /// What could not be put back.
+    fn restore_sysctls(&mut self) -> Vec<String> {
+        let outcomes = match self.remembered.restore() {
+            Ok(outcomes) => outcomes,
+            Err(error) => return vec![crate::error::chain(&error)],
+        };
+        let mut errors = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Restored::Back { path, value } => {
+                    info!(sysctl = path.join("."), value, "put back");
+                }
+                Restored::LeftAlone { path, value } => {
+                    info!(sysctl = path.join("."), ?value, "changed by someone else, left alone");
+                }
+                Restored::Failed(error) => errors.push(crate::error::chain(&error)),
+            }
+        }
+        errors
     }
 }
 

@@ -1,5 +1,28 @@
-//! Configuration: the text of a file → [`gateway::Gateway`] or [`lan_server::LanServer`], or an error that
-//! names file, line, column and remedy. What has been checked here cannot be wrong further down.
+//! Configuration: the text of a file → [`Gateway`] or [`LanServer`], or everything that is wrong with it, each with file,
+//! line, column and remedy. What has been checked here cannot be wrong further down.
+//!
+//! The route of a file, module by module:
+//!
+//! 1. `document`: TOML → tables and values that know their place; unknown keys and wrong types are refused
+//! 2. [`value`]: the text of one value → its type
+//! 3. `fields` (both files), `gateway::draft`, `lan_server::draft`: every key of every table → a draft, field by field
+//! 4. `check` (both files), `gateway::check`, `lan_server::check`: what has to fit together
+//! 5. [`gateway`], [`lan_server`], [`common`]: the checked types that the draft turns into
+mod address;
+mod check;
+pub mod cloudflare;
 pub mod common;
+mod document;
+pub mod error;
+mod fields;
 pub mod gateway;
 pub mod lan_server;
+pub mod value;
+
+pub use document::TableKeys;
+pub use error::{ConfigErrors, Diagnostic, Parsed};
+pub use gateway::Gateway;
+pub use lan_server::LanServer;
+
+#[cfg(test)]
+mod tests;

@@ -6,17 +6,33 @@ use ipnetwork::IpNetwork;
 use super::Ruleset;
 use crate::model::InterfaceName;
 
+/// Who made a route or a rule: the number after `proto` in `ip route` and `ip rule`. Each daemon has its own, so that
+/// both can live on one machine and each finds what it made, even in a table that its configuration no longer names.
+///
+/// The kernel leaves everything above `RTPROT_STATIC` (4) to user space (`include/uapi/linux/rtnetlink.h`); these numbers
+/// are taken neither there nor in iproute2's `rt_protos`.
+pub mod protocol {
+    /// `proto 175`: the gateway.
+    pub const GATEWAY: u8 = 175;
+    /// `proto 176`: the LAN server.
+    pub const LAN_SERVER: u8 = 176;
+}
+
 /// Everything that a daemon keeps in the kernel. Peers are not kernel state: see [`crate::wg::DeviceChange`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
+    /// Marks our routes and rules: a constant of [`protocol`].
+    pub protocol: u8,
     /// Our TUN links.
     pub links: Vec<Link>,
-    /// Addresses on our links; others on these links are removed.
+    /// Addresses on our links; others on these links are removed, but for link-local IPv6 ones.
     pub addresses: Vec<Address>,
     /// Routes over our links or in our tables; others over our links or in our tables are removed, but for those that
-    /// the kernel makes itself (`proto kernel`).
+    /// the kernel makes itself (`proto kernel`). A network that an address of ours brings along needs no route here; it
+    /// may have one, which is then added only when the kernel's own is missing.
     pub routes: Vec<Route>,
-    /// Policy routing rules; others that point to our tables are removed.
+    /// Policy routing rules; others that point to our tables are removed. A table is ours when a route or rule of this
+    /// value names it, unless it is one of the kernel's own (`default`, `main`, `local`).
     pub rules: Vec<RoutingRule>,
     /// Kernel switches.
     pub sysctls: Vec<Sysctl>,
@@ -38,6 +54,10 @@ pub struct Link {
 }
 
 /// An address of a link.
+#[expect(
+    clippy::struct_field_names,
+    reason = "an address with its link and prefix length"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// Link.

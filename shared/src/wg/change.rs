@@ -11,6 +11,10 @@ use crate::model::{PresharedKey, PrivateKey, PublicKey};
 #[derive(Debug, Clone, Default)]
 pub struct DeviceChange {
     /// `Some(None)` removes the key: the device then neither sends nor accepts handshakes.
+    #[expect(
+        clippy::option_option,
+        reason = "no change, no key and a key are three things"
+    )]
     pub private_key: Option<Option<PrivateKey>>,
     /// UDP port to listen on; 0 lets the kernel choose.
     pub listen_port: Option<u16>,

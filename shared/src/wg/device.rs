@@ -1,11 +1,52 @@
 //! All peers of one interface.
+//!
+//! What is done with packets and datagrams stands in `outbound.rs` and `inbound.rs`, what is done with configuration in
+//! `configure.rs`; each file follows its input step by step.
+use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{DeviceChange, DeviceStatus, DropReason, Ecn, PacketBatch, Path, TransmitQueue};
+use super::allowed_ips::AllowedIps;
+use super::constants::MAX_PEERS_PER_TIMEOUT;
+use super::drop_reason::DropCounters;
+use super::index::IndexTable;
+use super::limits::{HandshakeGate, Mac1Check};
+use super::noise::Identity;
+use super::peer_table::{PeerSlot, PeerTable};
+use super::timers::Schedule;
+use super::{DeviceStatus, DropReason, PeerStatus, TransmitQueue};
+use crate::model::PrivateKey;
 
 /// A WireGuard device without its I/O.
 #[derive(Debug)]
-pub struct Device {}
+pub struct Device {
+    pub(super) mtu: usize,
+    pub(super) identity: Option<LocalIdentity>,
+    pub(super) peers: PeerTable,
+    pub(super) allowed_ips: AllowedIps,
+    pub(super) indices: IndexTable,
+    pub(super) gate: HandshakeGate,
+    pub(super) schedule: Schedule,
+    pub(super) drops: DropCounters,
+    /// For the order of peers and of networks.
+    pub(super) next_sequence: u64,
+}
+
+/// Our key and what strangers have to know of it.
+#[derive(Debug)]
+pub(super) struct LocalIdentity {
+    pub(super) noise: Identity,
+    pub(super) mac1: Mac1Check,
+}
+
+impl LocalIdentity {
+    pub(super) fn new(key: &PrivateKey) -> Self {
+        let noise = Identity::new(key.clone());
+        Self {
+            mac1: Mac1Check::new(noise.public_key()),
+            noise,
+        }
+    }
+}
 
 /// A packet read from TUN.
 #[derive(Debug)]
@@ -18,58 +59,120 @@ pub struct OutboundPacket<'a> {
 
 impl Device {
     /// A device without key and peers whose inner packets have at most `mtu` bytes.
-    pub fn new(_mtu: usize, _now: Instant) -> Self {
-        Self {}
-    }
-
-    /// Change configuration; `listen_port` and `fwmark` are the socket owner's business and ignored here.
-    pub fn apply_change(
-        &mut self,
-        _change: &DeviceChange,
-        _out: &mut TransmitQueue,
-        _now: Instant,
-    ) {
-    }
-
-    /// What `wg show` shows, but for listen port and fwmark.
-    pub fn status(&self, _now: Instant) -> DeviceStatus {
-        DeviceStatus {
-            private_key: None,
-            listen_port: 0,
-            fwmark: 0,
-            peers: Vec::new(),
+    pub fn new(mtu: usize, now: Instant) -> Self {
+        Self {
+            mtu,
+            identity: None,
+            peers: PeerTable::default(),
+            allowed_ips: AllowedIps::new(),
+            indices: IndexTable::new(),
+            gate: HandshakeGate::new(now),
+            schedule: Schedule::default(),
+            drops: DropCounters::default(),
+            next_sequence: 0,
         }
     }
 
-    /// Outbound: a packet from TUN becomes a datagram in `out`, or waits for a handshake whose initiation goes to `out`.
-    pub fn handle_tun_packet(
-        &mut self,
-        _packet: OutboundPacket<'_>,
-        _out: &mut TransmitQueue,
-        _now: Instant,
-    ) -> Result<(), DropReason> {
-        Err(DropReason::NoPeerForDestination)
+    /// Change the size up to which packets are padded.
+    pub const fn set_mtu(&mut self, mtu: usize) {
+        self.mtu = mtu;
     }
 
-    /// Inbound: a datagram becomes a packet in `inbound`, an answer in `out`, both, or neither.
-    pub fn handle_datagram(
-        &mut self,
-        _path: Path,
-        _ecn: Ecn,
-        _datagram: &[u8],
-        _inbound: &mut PacketBatch,
-        _out: &mut TransmitQueue,
-        _now: Instant,
-    ) -> Result<(), DropReason> {
-        Err(DropReason::NoPeerForDestination)
+    /// What `wg show` shows, but for listen port and fwmark.
+    pub fn status(&self, now: Instant) -> DeviceStatus {
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_unstable_by_key(|peer| peer.sequence);
+        let peers: Vec<PeerStatus> = peers.into_iter().map(|peer| peer.status(now)).collect();
+        DeviceStatus {
+            private_key: self
+                .identity
+                .as_ref()
+                .map(|identity| identity.noise.private_key().clone()),
+            listen_port: 0,
+            fwmark: 0,
+            peers,
+        }
+    }
+
+    /// How many datagrams and packets ended for each reason.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        self.drops.iter()
+    }
+
+    /// Start a handshake with every peer whose endpoint is known: after a start, when the peers still hold sessions
+    /// that we lost. What does not fit into `out` follows with [`handle_timeout`](Self::handle_timeout).
+    pub fn initiate_handshakes(&mut self, out: &mut TransmitQueue, now: Instant) {
+        for (slot, peer) in self.peers.iter_mut() {
+            if peer.has_endpoint() {
+                peer.request_handshake(now);
+                self.schedule
+                    .update(slot, peer.next_deadline(), &mut peer.scheduled);
+            }
+        }
+        self.handle_timeout(out, now);
+    }
+
+    /// Begin anew with every peer, because the wall clock stepped: initiations carry the time, and the engine reads the
+    /// clock only once. Peers with persistent keepalive are called at once, the others with their next packet.
+    ///
+    /// Peers accept only initiations that are newer than the last one. After a step back, ours are refused until the
+    /// clock has caught up or the peer itself initiates.
+    pub fn handle_clock_step(&mut self, out: &mut TransmitQueue, now: Instant) {
+        self.rebuild_engines(now);
+        self.handle_timeout(out, now);
+    }
+
+    /// Stop sending from an address of ours that the kernel refused; it chooses until a peer writes to another one.
+    pub fn handle_unusable_local(&mut self, local: IpAddr) {
+        for (_, peer) in self.peers.iter_mut() {
+            peer.forget_local(local);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next, and why. May change after every call of
     /// `apply_change`, `handle_tun_packet`, `handle_datagram` and `handle_timeout`.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        None
+        self.schedule.next()
     }
 
-    /// Do what is due: retransmissions, keepalives, rekeys, erasure of old keys.
-    pub fn handle_timeout(&mut self, _out: &mut TransmitQueue, _now: Instant) {}
+    /// Do what is due: retransmissions, keepalives, rekeys, erasure of old keys. Ends before all is done when `out` is
+    /// full or much is due, for handshakes are slow; [`poll_timeout`](Self::poll_timeout) then lies in the past.
+    pub fn handle_timeout(&mut self, out: &mut TransmitQueue, now: Instant) {
+        for _ in 0..MAX_PEERS_PER_TIMEOUT {
+            if out.is_full() {
+                return;
+            }
+            let Some(slot) = self.schedule.take_due(now) else {
+                return;
+            };
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.scheduled = None;
+            }
+            self.ensure_engine(slot);
+            if let Some(peer) = self.peers.get_mut(slot) {
+                let identity = self.identity.as_ref().map(|identity| &identity.noise);
+                peer.handle_timeout(identity, out, &mut self.drops, now);
+            }
+            self.reschedule(slot);
+        }
+    }
+
+    /// Give a peer an engine if it has none and we have a key.
+    pub(super) fn ensure_engine(&mut self, slot: PeerSlot) {
+        let (Some(peer), Some(identity)) = (self.peers.get_mut(slot), &self.identity) else {
+            return;
+        };
+        if !peer.has_engine() {
+            peer.make_engine(&identity.noise, self.indices.allocate(slot));
+        }
+    }
+
+    /// Note when a peer has something to do, after anything was done with it.
+    pub(super) fn reschedule(&mut self, slot: PeerSlot) {
+        if let Some(peer) = self.peers.get_mut(slot) {
+            let next = peer.next_deadline();
+            self.schedule.update(slot, next, &mut peer.scheduled);
+        }
+    }
 }

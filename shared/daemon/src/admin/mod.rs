@@ -111,3 +111,117 @@ fn bind(path: &Path) -> std::io::Result<tokio::net::UnixListener> {
     std::fs::rename(&unfinished, path)?;
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use shared::api::status::Interface;
+
+    use super::*;
+
+    /// Knows a status, or that there is none.
+    struct Fake(Option<Status>);
+
+    impl Reporter for Fake {
+        fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
+            let status = self.0.clone();
+            Box::pin(async { status.ok_or_else(|| Failure::Other("no data plane".to_owned())) })
+        }
+    }
+
+    fn status(problems: &[&str]) -> Status {
+        Status {
+            product: "gateway".to_owned(),
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            started_at: "2026-11-22T22:19:29Z".to_owned(),
+            reported_at: "2026-11-22T22:19:30Z".to_owned(),
+            ready: problems.is_empty(),
+            problems: problems.iter().map(ToString::to_string).collect(),
+            interface: Interface {
+                name: "edge0".to_owned(),
+                public_key: None,
+                listen_port: 51820,
+                fwmark: 0,
+                mtu: 1420,
+                offloads: std::collections::BTreeMap::new(),
+            },
+            peers: Vec::new(),
+            publishes: Vec::new(),
+            refused_packets: std::collections::BTreeMap::new(),
+            dropped_packets: std::collections::BTreeMap::new(),
+            io: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Asks through a real socket, as the command line does.
+    async fn get(reporter: Fake, path: &str) -> Result<String, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("gateway.sock");
+        let server = serve(&socket, router(Arc::new(reporter))).unwrap();
+        let answer = client::get(&socket, path).await;
+        server.abort();
+        answer
+    }
+
+    #[tokio::test]
+    async fn status_is_the_status() {
+        let body = get(Fake(Some(status(&[]))), "/v1/status").await.unwrap();
+        let answer: Status = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer, status(&[]));
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_missing() {
+        assert_eq!(get(Fake(Some(status(&[]))), "/readyz").await.unwrap(), "ready\n");
+        let failure = get(Fake(Some(status(&["the table is gone"]))), "/readyz")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(failure.contains("503"), "{failure}");
+        assert!(failure.contains("the table is gone"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn health_is_of_the_process_alone() {
+        assert_eq!(get(Fake(None), "/healthz").await.unwrap(), "ok\n");
+    }
+
+    #[tokio::test]
+    async fn errors_are_problem_documents() {
+        for (reporter, path, code) in [
+            (Fake(None), "/v1/status", 503),
+            (Fake(Some(status(&[]))), "/nothing", 404),
+        ] {
+            let failure = get(reporter, path).await.unwrap_err().to_string();
+            let (_, body) = failure.split_once(": ").unwrap();
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["status"], code, "{problem}");
+            assert!(problem["detail"].is_string(), "{problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_daemon_has_an_exit_code_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let failure = client::get(&dir.path().join("gateway.sock"), "/v1/status")
+            .await
+            .unwrap_err();
+        assert!(matches!(failure, Failure::NotRunning(_)), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_for_its_owner_and_replaces_that_of_a_dead_process() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("gateway.sock");
+        for _ in 0..2 {
+            let server = serve(&socket, router(Arc::new(Fake(None)))).unwrap();
+            let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            server.abort();
+        }
+    }
+}

@@ -1,12 +1,19 @@
 //! The checked form of `gateway.toml`.
+mod check;
+mod draft;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
+pub use draft::KEYS;
+
 use super::common::{
     AddressSet, Endpoint, InterfaceAddress, PortMap, Protocol, Service, SourceIp, Sources,
 };
+use super::document;
+use super::error::{ConfigErrors, Parsed};
 use crate::model::{InterfaceName, PublicKey};
 
 /// Configuration of the gateway.
@@ -32,6 +39,17 @@ pub struct Gateway {
     pub peers: Vec<Peer>,
     /// Admin API.
     pub admin: Admin,
+}
+
+impl Gateway {
+    /// Reads the text of a `gateway.toml`; `file` is how messages name it. All independent mistakes are found at once.
+    pub fn parse(text: &str, file: &str) -> Result<Parsed<Self>, ConfigErrors> {
+        document::parse(text, file, KEYS, |report, root| {
+            let draft = draft::read(root);
+            check::check(report, &draft);
+            draft.build()
+        })
+    }
 }
 
 /// `[wan]`.

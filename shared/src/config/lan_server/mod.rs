@@ -1,12 +1,19 @@
 //! The checked form of `lan-server.toml`.
+mod check;
+mod draft;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
+pub use draft::KEYS;
+
 use super::common::{
     AddressSet, Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Sources,
 };
+use super::document;
+use super::error::{ConfigErrors, Parsed};
 use crate::model::{InterfaceName, PublicKey};
 
 /// Configuration of the LAN end.
@@ -26,6 +33,17 @@ pub struct LanServer {
     pub access: Vec<Access>,
     /// Every set that a publish names.
     pub sets: Vec<AddressSet>,
+}
+
+impl LanServer {
+    /// Reads the text of a `lan-server.toml`; `file` is how messages name it. All independent mistakes are found at once.
+    pub fn parse(text: &str, file: &str) -> Result<Parsed<Self>, ConfigErrors> {
+        document::parse(text, file, KEYS, |report, root| {
+            let draft = draft::read(root);
+            check::check(report, &draft);
+            draft.build()
+        })
+    }
 }
 
 /// `[tunnel]` of the LAN end.

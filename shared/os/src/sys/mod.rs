@@ -1,0 +1,16 @@
+//! Every `unsafe` of packet I/O, one kind of system call per file, behind functions that are safe to call.
+pub mod event;
+pub(crate) mod message;
+pub mod poll;
+pub(crate) mod socket;
+pub(crate) mod tun;
+
+use std::io;
+
+/// The result of a system call that returns -1 and sets `errno` on failure.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}

@@ -1,0 +1,256 @@
+//! TUN links: packets of the kernel as bytes of a file.
+//!
+//! Every frame begins with a virtio-net header ([`shared::offload::VnetHdr`]); what the kernel may leave to us is asked
+//! for on every open ([`Offload`]), since it is a property of the link that outlives the process on a persistent one.
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use shared::model::InterfaceName;
+use shared::offload::coalesce::MAX_GROUP;
+use shared::offload::{SEGMENT_TAILROOM, VNET_HDR_LEN};
+
+use crate::sys;
+
+const DEVICE: &str = "/dev/net/tun";
+
+/// Room for any frame and the tailroom that segmentation asks for: a large packet has at most 65,535 bytes behind the
+/// IPv6 header (`GSO_LEGACY_MAX_SIZE` of the kernel's `include/linux/netdevice.h` is 65,536 with all headers).
+pub const FRAME_BUFFER_LEN: usize = VNET_HDR_LEN + 40 + 65_535 + SEGMENT_TAILROOM;
+
+/// What the kernel may hand over unfinished, from nothing to everything: `TUN_F_*` of `include/uapi/linux/if_tun.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Offload {
+    /// Complete packets.
+    None,
+    /// Packets without checksum.
+    Checksum,
+    /// And TCP segments of one flow as one large packet.
+    Tso,
+    /// And UDP datagrams likewise (kernel 6.2).
+    #[default]
+    Uso,
+}
+
+impl Offload {
+    const fn mask(self) -> libc::c_uint {
+        let tso = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+        match self {
+            Self::None => 0,
+            Self::Checksum => libc::TUN_F_CSUM,
+            Self::Tso => tso,
+            Self::Uso => tso | libc::TUN_F_USO4 | libc::TUN_F_USO6,
+        }
+    }
+
+    const fn next_lower(self) -> Option<Self> {
+        match self {
+            Self::Uso => Some(Self::Tso),
+            Self::Tso => Some(Self::Checksum),
+            Self::Checksum => Some(Self::None),
+            Self::None => None,
+        }
+    }
+}
+
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the link, which is made if there is none.
+    pub name: InterfaceName,
+    /// Whether the link stays when it is closed.
+    pub persist: bool,
+    /// The most to ask for.
+    pub offload: Offload,
+    /// Open one of several queues; all queues of a link must say so.
+    pub multi_queue: bool,
+}
+
+/// Why a TUN link can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The kernel has no TUN, or the container has no such file.
+    #[error(
+        "{DEVICE} does not exist: load the kernel module with `modprobe tun`, or give the container the device"
+    )]
+    NoDevice(#[source] io::Error),
+    /// The file may not be opened.
+    #[error(
+        "{DEVICE} may not be opened: run as root or with CAP_NET_ADMIN, and allow the device to the service or container"
+    )]
+    DeviceForbidden(#[source] io::Error),
+    /// The link may not be made or attached to.
+    #[error(
+        "the TUN link {name} may not be made or attached to: run as root or with CAP_NET_ADMIN"
+    )]
+    Permission {
+        /// Name of the link.
+        name: InterfaceName,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the TUN link {name} is in use by another process: stop that process, or choose another interface name"
+    )]
+    InUse {
+        /// Name of the link.
+        name: InterfaceName,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// There is such a link, but it is not what we can attach to.
+    #[error(
+        "there is a link {name} that is no TUN link of this kind: choose another interface name, or remove it with `ip link delete {name}` if nobody needs it"
+    )]
+    NotTun {
+        /// Name of the link.
+        name: InterfaceName,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("the TUN link {name} can't be set up ({operation})")]
+    Other {
+        /// Name of the link.
+        name: InterfaceName,
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// One queue of a TUN link. Closing it removes the link, unless that is persistent.
+#[derive(Debug)]
+pub struct Tun {
+    file: File,
+    name: InterfaceName,
+    offload: Offload,
+}
+
+impl Tun {
+    /// Make the link or attach to it, and set its offloads. The link is neither up nor has it addresses.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        let file = open_device(Path::new(DEVICE))?;
+        let name = options.name.clone();
+        let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        if options.multi_queue {
+            flags |= libc::IFF_MULTI_QUEUE;
+        }
+        let flags = libc::c_short::try_from(flags).unwrap_or_default(); // all below 0x8000
+        sys::tun::set_interface(file.as_fd(), name.as_str(), flags)
+            .map_err(|source| attach_error(name.clone(), source))?;
+        let other = |operation| {
+            let name = name.clone();
+            move |source| OpenError::Other {
+                name,
+                operation,
+                source,
+            }
+        };
+        let header_len = libc::c_int::try_from(VNET_HDR_LEN).unwrap_or_default();
+        sys::tun::set_vnet_hdr_len(file.as_fd(), header_len)
+            .map_err(other("length of the virtio-net header"))?;
+        sys::tun::set_persist(file.as_fd(), options.persist).map_err(other("persistence"))?;
+        let offload = set_offload(&file, options.offload).map_err(other("offloads"))?;
+        Ok(Self {
+            file,
+            name,
+            offload,
+        })
+    }
+
+    /// Name of the link.
+    pub const fn name(&self) -> &InterfaceName {
+        &self.name
+    }
+
+    /// What the kernel agreed to.
+    pub const fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Change whether the link stays when it is closed.
+    pub fn set_persist(&self, persist: bool) -> io::Result<()> {
+        sys::tun::set_persist(self.file.as_fd(), persist)
+    }
+
+    /// Read one frame into a buffer of [`FRAME_BUFFER_LEN`]: its virtio-net header and the packet. `WouldBlock` when
+    /// there is none.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().saturating_sub(SEGMENT_TAILROOM);
+        (&self.file).read(buffer.get_mut(..room).unwrap_or_default())
+    }
+
+    /// Write one frame: its virtio-net header with what goes before the payloads, then the parts in order; no more than
+    /// [`MAX_GROUP`].
+    pub fn write<'a>(
+        &self,
+        head: &'a [u8],
+        mut parts: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<()> {
+        let first = parts.next().unwrap_or_default();
+        let two = [IoSlice::new(head), IoSlice::new(first)];
+        let Some(second) = parts.next() else {
+            return (&self.file).write_vectored(&two).map(drop);
+        };
+        let mut slices = [IoSlice::new(&[]); MAX_GROUP + 1];
+        let all = two.into_iter();
+        let all = all.chain(std::iter::once(second).chain(parts).map(IoSlice::new));
+        let mut count = 0;
+        for (slice, part) in slices.iter_mut().zip(all) {
+            *slice = part;
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        (&self.file).write_vectored(slices).map(drop)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn open_device(path: &Path) -> Result<File, OpenError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => OpenError::DeviceForbidden(source),
+            _ => OpenError::NoDevice(source), // ENOENT: no such file; ENODEV, ENXIO: no such driver
+        })
+}
+
+fn attach_error(name: InterfaceName, source: io::Error) -> OpenError {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { name, source },
+        Some(libc::EBUSY) => OpenError::InUse { name, source },
+        Some(libc::EINVAL) => OpenError::NotTun { name, source },
+        _ => OpenError::Other {
+            name,
+            operation: "attach",
+            source,
+        },
+    }
+}
+
+/// Ask for the most and go down until the kernel agrees (it answers `EINVAL` to flags that it does not know).
+fn set_offload(file: &File, most: Offload) -> io::Result<Offload> {
+    let mut offload = most;
+    loop {
+        match sys::tun::set_offload(file.as_fd(), offload.mask()) {
+            Ok(()) => return Ok(offload),
+            Err(error) => offload = offload.next_lower().ok_or(error)?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

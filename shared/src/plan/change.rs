@@ -1,0 +1,280 @@
+//! One change of kernel state, as data that reads like the command that would make it.
+use std::fmt;
+
+use super::{Address, Link, LinkKind, LiveLink, LiveRoute, LiveRule, Route, RoutingRule, Sysctl};
+use crate::model::InterfaceName;
+
+/// The way from actual to desired, in the order in which it is to be applied. The ruleset goes between the two lists:
+/// paths that are no longer wanted are closed before it changes, new ones open only when it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Removals: rules, routes, addresses, links.
+    pub before_ruleset: Vec<Change>,
+    /// Additions, from the link up to forwarding, which comes last. A route that changes is removed here, right before
+    /// its successor is added.
+    pub after_ruleset: Vec<Change>,
+    /// What is wanted and can't be had because something foreign stands in its place. Nothing in the two lists touches
+    /// it, so it persists until the operator decides.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Changes {
+    /// All changes in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.before_ruleset.iter().chain(&self.after_ruleset)
+    }
+
+    /// Whether there is nothing to change. Says nothing about [`conflicts`](Self::conflicts).
+    pub fn is_empty(&self) -> bool {
+        self.before_ruleset.is_empty() && self.after_ruleset.is_empty()
+    }
+}
+
+/// One change. `Display` gives the line that `plan` prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Make a TUN link. Only the data path can do that: it makes the link when it opens the device.
+    AddLink(Link),
+    /// Remove a link with everything on it.
+    RemoveLink {
+        /// Name.
+        name: InterfaceName,
+        /// Its alias, checked again before it is removed.
+        alias: String,
+    },
+    /// Mark a link as ours.
+    SetLinkAlias {
+        /// Name.
+        name: InterfaceName,
+        /// New alias.
+        alias: String,
+    },
+    /// Set the largest packet.
+    SetLinkMtu {
+        /// Name.
+        name: InterfaceName,
+        /// Bytes.
+        mtu: u32,
+        /// What it was; `None` on a link that does not exist yet.
+        was: Option<u32>,
+    },
+    /// Set the length of the queue.
+    SetLinkTxQueueLen {
+        /// Name.
+        name: InterfaceName,
+        /// Packets.
+        txqueuelen: u32,
+        /// What it was; `None` on a link that does not exist yet.
+        was: Option<u32>,
+    },
+    /// Bring a link up.
+    SetLinkUp {
+        /// Name.
+        name: InterfaceName,
+    },
+    /// Add an address.
+    AddAddress(Address),
+    /// Remove an address.
+    RemoveAddress(Address),
+    /// Add a route.
+    AddRoute {
+        /// The route.
+        route: Route,
+        /// Our number: see [`protocol`](super::desired::protocol).
+        protocol: u8,
+    },
+    /// Remove exactly this route.
+    RemoveRoute(LiveRoute),
+    /// Add a policy routing rule.
+    AddRule {
+        /// The rule.
+        rule: RoutingRule,
+        /// Our number: see [`protocol`](super::desired::protocol).
+        protocol: u8,
+    },
+    /// Remove a policy routing rule.
+    RemoveRule(LiveRule),
+    /// Set a kernel switch.
+    SetSysctl {
+        /// Path and new value.
+        sysctl: Sysctl,
+        /// What it was; `None` when the kernel has no such switch (yet).
+        was: Option<String>,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddLink(link) => write!(f, "ip tuntap add dev {} mode tun", link.name),
+            Self::RemoveLink { name, .. } => write!(f, "ip link delete dev {name}"),
+            Self::SetLinkAlias { name, alias } => {
+                write!(f, "ip link set dev {name} alias \"{alias}\"")
+            }
+            Self::SetLinkMtu { name, mtu, was } => {
+                write!(f, "ip link set dev {name} mtu {mtu}")?;
+                write_was(f, was.as_ref())
+            }
+            Self::SetLinkTxQueueLen {
+                name,
+                txqueuelen,
+                was,
+            } => {
+                write!(f, "ip link set dev {name} txqueuelen {txqueuelen}")?;
+                write_was(f, was.as_ref())
+            }
+            Self::SetLinkUp { name } => write!(f, "ip link set dev {name} up"),
+            Self::AddAddress(address) => write!(f, "ip address add {address}"),
+            Self::RemoveAddress(address) => write!(f, "ip address delete {address}"),
+            Self::AddRoute { route, protocol } => write_added_route(f, route, *protocol),
+            Self::RemoveRoute(route) => write!(f, "ip route delete {route}"),
+            Self::AddRule { rule, protocol } => {
+                write!(f, "{} add {rule} protocol {protocol}", ip_rule(*rule))
+            }
+            Self::RemoveRule(live) => write_removed_rule(f, *live),
+            Self::SetSysctl { sysctl, was } => {
+                write!(f, "{sysctl}")?;
+                write_was(f, was.as_ref())
+            }
+        }
+    }
+}
+
+/// Why a part of what is wanted can't be had without touching what is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// A foreign link has the name.
+    LinkTaken(LiveLink),
+    /// A foreign route leads to the same destination; the kernel does not take both.
+    RouteTaken {
+        /// Our route.
+        wanted: Route,
+        /// Theirs.
+        by: LiveRoute,
+    },
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkTaken(LiveLink {
+                name, kind, alias, ..
+            }) => {
+                write!(
+                    f,
+                    "the interface name {name} is taken by a link that is not ours (kind {kind}, "
+                )?;
+                if alias.is_empty() {
+                    f.write_str("no alias)")?;
+                } else {
+                    write!(f, "alias {alias:?})")?;
+                }
+                match kind {
+                    LinkKind::Tun => write!(
+                        f,
+                        ": choose another `interface` in [tunnel], or remove it with `ip link delete dev {name}`"
+                    ),
+                    LinkKind::Other(_) => f.write_str(": choose another `interface` in [tunnel]"),
+                }
+            }
+            Self::RouteTaken { wanted, by } => write!(
+                f,
+                "{} can't be routed over {}: there is already a route that is not ours, `{by}`; remove it with \
+                 `ip route delete {by}`, or give it another metric",
+                wanted.destination, wanted.link
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} dev {}", self.address, self.prefix_len, self.link)
+    }
+}
+
+/// As `ip route` lists it.
+impl fmt::Display for LiveRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // include/uapi/linux/rtnetlink.h, RTN_*; unicast is not written.
+        match self.route_type {
+            6 => f.write_str("blackhole ")?,
+            7 => f.write_str("unreachable ")?,
+            8 => f.write_str("prohibit ")?,
+            9 => f.write_str("throw ")?,
+            _ => {}
+        }
+        write!(f, "{}", self.destination)?;
+        if self.tos != 0 {
+            write!(f, " tos {:#04x}", self.tos)?;
+        }
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(link) = &self.link {
+            write!(f, " dev {link}")?;
+        }
+        write!(f, " table {} proto {}", self.table, self.protocol)?;
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RoutingRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pref {}", self.priority)?;
+        if (self.mark, self.mask) != (0, 0) {
+            write!(f, " fwmark {:#x}/{:#x}", self.mark, self.mask)?;
+        }
+        write!(f, " lookup {}", self.table)
+    }
+}
+
+/// `sysctl -w net.ipv4.ip_forward=1`; with slashes where a part holds a dot, as sysctl(8) takes it.
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dotted = self.path.iter().any(|part| part.contains('.'));
+        let separator = if dotted { "/" } else { "." };
+        write!(f, "sysctl -w {}={}", self.path.join(separator), self.value)
+    }
+}
+
+fn write_was(f: &mut fmt::Formatter<'_>, was: Option<&impl fmt::Display>) -> fmt::Result {
+    was.map_or(Ok(()), |was| write!(f, "  # was {was}"))
+}
+
+fn write_added_route(f: &mut fmt::Formatter<'_>, route: &Route, protocol: u8) -> fmt::Result {
+    let Route {
+        destination,
+        link,
+        table,
+        source,
+    } = route;
+    write!(
+        f,
+        "ip route add {destination} dev {link} table {table} proto {protocol}"
+    )?;
+    source.map_or(Ok(()), |source| write!(f, " src {source}"))
+}
+
+fn write_removed_rule(f: &mut fmt::Formatter<'_>, live: LiveRule) -> fmt::Result {
+    let LiveRule {
+        rule,
+        protocol,
+        plain,
+    } = live;
+    write!(f, "{} delete {rule} protocol {protocol}", ip_rule(rule))?;
+    if !plain {
+        f.write_str("  # has further selectors")?;
+    }
+    Ok(())
+}
+
+const fn ip_rule(rule: RoutingRule) -> &'static str {
+    if rule.ipv6 { "ip -6 rule" } else { "ip rule" }
+}

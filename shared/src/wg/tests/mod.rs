@@ -1,0 +1,7 @@
+//! Devices on a network in memory, with who listens on it. Time is what the test says.
+mod configuration;
+mod data;
+mod flood;
+mod handshake;
+mod time;
+mod world;
