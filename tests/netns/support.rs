@@ -1,4 +1,6 @@
 //! What every test begins with.
+use std::time::Duration;
+
 use anyhow::Result;
 use tests::edge::{Edge, Setup};
 use tests::privilege::namespaces_allowed;
@@ -7,6 +9,20 @@ use tests::world::{LightWorld, ReferenceWorld};
 
 /// Lines of each log that a failure shows.
 const LOG_LINES: usize = 40;
+
+/// How long something may take that needs no handshake and no retransmission.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// Run a test in an empty world of its own.
+#[track_caller]
+pub(crate) fn in_topology(test: impl FnOnce(&mut Topology) -> Result<()>) {
+    if !allowed() {
+        return;
+    }
+    let mut topology = Topology::new().expect("an empty world can be made");
+    let result = test(&mut topology);
+    report(result, &topology);
+}
 
 /// Run a test in a light world of its own; a failure shows the end of every log.
 #[track_caller]
@@ -85,6 +101,6 @@ fn pause_if_asked(error: &anyhow::Error, topology: &Topology) {
     eprintln!("{error:#}\nlook around with `ip netns exec NAME …`: {names:?}");
     eprintln!("then: rm {}", path.display());
     while path.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

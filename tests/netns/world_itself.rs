@@ -4,8 +4,8 @@ use tests::edge::Setup;
 use tests::servers::{Conversation, ask_tcp, ask_udp};
 use tests::standin::StandIn;
 use tests::world::addresses::{
-    API_PORT, API_VIP, CLIENT, CLIENT6, DNS, INGRESS_VIP, LAN_HOST, OPERATOR, UDP_PORT, VIP_ROUTER,
-    VPS, VPS6, at, public, public6,
+    API_PORT, API_VIP, CLIENT, CLIENT6, DNS, INGRESS_VIP, LAN_HOST, OPERATOR, ROAD_WARRIOR,
+    UDP_PORT, VIP_ROUTER, VPS, VPS6, at, public, public6,
 };
 
 use crate::support::{in_light_world, in_reference_world};
@@ -35,7 +35,10 @@ fn light_world_preserves_sources_by_hand() {
         assert_eq!(ask_tcp(&world.client, public(80))?.ip(), CLIENT);
         assert_eq!(ask_tcp(&world.client, public(443))?.ip(), CLIENT);
         assert_eq!(ask_tcp(&world.client, public6(80))?.ip(), CLIENT6);
-        assert_eq!(ask_udp(&world.client, public(UDP_PORT))?.ip(), CLIENT);
+        assert_eq!(
+            ask_udp(&world.road_warrior, public(UDP_PORT))?.ip(),
+            ROAD_WARRIOR
+        );
         assert!(ask_tcp(&world.stranger, public(80)).is_err());
         assert_eq!(
             ask_tcp(&world.road_warrior, at(API_VIP, API_PORT))?.ip(),
@@ -91,7 +94,10 @@ fn reference_world_serves_web_and_api_by_hand() {
         );
         let answer = world.ask_api(&world.road_warrior)?;
         assert!(answer.starts_with("ok from master"), "{answer}");
-        assert_eq!(ask_udp(&world.client, public(UDP_PORT))?.ip(), CLIENT);
+        assert_eq!(
+            ask_udp(&world.road_warrior, public(UDP_PORT))?.ip(),
+            ROAD_WARRIOR
+        );
         assert!(ask_tcp(&world.stranger, public(80)).is_err());
         assert!(
             world.load_balancers[0]

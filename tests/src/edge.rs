@@ -1,14 +1,15 @@
 //! The product inside a world: keys, the two configuration files, the two daemons.
-use std::fmt::Write as _;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use nix::sys::signal::Signal;
+use shared::api::status::Status;
 
 use crate::daemon::Daemon;
-use crate::expect::eventually;
+use crate::expect::{eventually, holds};
 use crate::keys::KeyPair;
 use crate::node::Node;
 use crate::wireguard_go::WireguardGo;
@@ -25,6 +26,8 @@ pub const GATEWAY_TABLE: &str = "inet wg_edge";
 pub const LAN_TABLE: &str = "inet wg_edge_lan";
 /// How long the tunnel may take to carry its first packet after both ends were started.
 pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a daemon may take to take a changed configuration.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Find `gateway` or `lan-server`: `WG_EDGE_GATEWAY` or `WG_EDGE_LAN_SERVER`, else beside the program that is running.
 pub fn binary(name: &str) -> Result<String> {
@@ -72,8 +75,10 @@ pub struct Setup {
     pub outer: IpAddr,
     /// Bytes of the largest inner packet.
     pub mtu: u16,
-    /// `source_ip` of the published services, on both ends.
-    pub source_ip: &'static str,
+    /// `source_ip` of the published services on the gateway.
+    pub gateway_source_ip: &'static str,
+    /// `source_ip` of the published services on the LAN end.
+    pub lan_source_ip: &'static str,
     /// Appended to `gateway.toml`.
     pub more_gateway: String,
     /// Appended to `lan-server.toml`.
@@ -90,7 +95,8 @@ impl Setup {
             guest: KeyPair::generate()?,
             outer: VPS.into(),
             mtu: 1420,
-            source_ip: "preserve",
+            gateway_source_ip: "preserve",
+            lan_source_ip: "preserve",
             more_gateway: String::new(),
             more_lan_server: String::new(),
         })
@@ -153,7 +159,7 @@ address    = "{GUEST}"
             operator = self.operator.public,
             guest = self.guest.public,
         );
-        self.write_publishes(&mut text, "allow");
+        write_publishes(&mut text, "allow", self.gateway_source_ip);
         text.push_str(&self.more_gateway);
         text
     }
@@ -187,34 +193,9 @@ source_ip = "masquerade"
             mtu = self.mtu,
             gateway = self.gateway.public,
         );
-        self.write_publishes(&mut text, "from");
+        write_publishes(&mut text, "from", self.lan_source_ip);
         text.push_str(&self.more_lan_server);
         text
-    }
-
-    /// The published services, which both ends list; they differ in the word for who may call.
-    fn write_publishes(&self, text: &mut String, callers: &str) {
-        for (name, vip, protocol, ports) in [
-            ("ingress", "10.17.5.30", "tcp", "80, 443"),
-            ("ingress6", "fd17:5::30", "tcp", "80, 443"),
-            ("stun", "10.17.5.30", "udp", "3478"),
-            ("iperf", "10.17.5.30", "tcp", "5201"),
-        ] {
-            let source_ip = self.source_ip;
-            let written = write!(
-                text,
-                r#"
-[[publish]]
-name      = "{name}"
-vip       = "{vip}"
-protocol  = "{protocol}"
-ports     = [{ports}]
-{callers} = ["cloudflare"]
-source_ip = "{source_ip}"
-"#
-            );
-            debug_assert!(written.is_ok(), "a String takes everything");
-        }
     }
 
     /// Write key and configuration of the gateway; returns the path of `gateway.toml`.
@@ -248,6 +229,49 @@ source_ip = "{source_ip}"
     }
 }
 
+/// The published services, which both ends list; `callers` is their word for who may call. UDP is for the office, since
+/// Cloudflare forwards none.
+fn write_publishes(text: &mut String, callers: &str, source_ip: &str) {
+    text.push_str("\n[sets]\noffice = [\"192.0.2.0/24\"]\n");
+    for (name, vip, protocol, ports, set) in [
+        ("ingress", "10.17.5.30", "tcp", "80, 443", "cloudflare"),
+        ("ingress6", "fd17:5::30", "tcp", "80, 443", "cloudflare"),
+        ("stun", "10.17.5.30", "udp", "3478", "office"),
+        ("iperf", "10.17.5.30", "tcp", "5201", "cloudflare"),
+    ] {
+        text.push_str(&publish(
+            name,
+            vip,
+            protocol,
+            ports,
+            &format!(r#"{callers} = ["{set}"]"#),
+            source_ip,
+        ));
+    }
+}
+
+/// One `[[publish]]`.
+pub fn publish(
+    name: &str,
+    vip: &str,
+    protocol: &str,
+    ports: &str,
+    callers: &str,
+    source_ip: &str,
+) -> String {
+    format!(
+        r#"
+[[publish]]
+name      = "{name}"
+vip       = "{vip}"
+protocol  = "{protocol}"
+ports     = [{ports}]
+{callers}
+source_ip = "{source_ip}"
+"#
+    )
+}
+
 /// One of the two daemons with its configuration.
 #[derive(Debug)]
 pub struct Instance {
@@ -255,17 +279,19 @@ pub struct Instance {
     pub daemon: Daemon,
     /// Its configuration.
     pub config: PathBuf,
+    name: &'static str,
     program: String,
 }
 
 impl Instance {
-    /// Start `program run --config CONFIG` on a node.
-    pub fn start(node: &Node, name: &str, config: PathBuf) -> Result<Self> {
+    /// Start `name run --config CONFIG` on a node.
+    pub fn start(node: &Node, name: &'static str, config: PathBuf) -> Result<Self> {
         let program = binary(name)?;
         let daemon = Self::launch(node, name, &program, &config)?;
         Ok(Self {
             daemon,
             config,
+            name,
             program,
         })
     }
@@ -276,9 +302,9 @@ impl Instance {
     }
 
     /// Start it again after it was stopped or killed.
-    pub fn restart(&mut self, name: &str) -> Result<()> {
+    pub fn restart(&mut self) -> Result<()> {
         let node = self.daemon.node().clone();
-        self.daemon = Self::launch(&node, name, &self.program, &self.config)?;
+        self.daemon = Self::launch(&node, self.name, &self.program, &self.config)?;
         Ok(())
     }
 
@@ -292,10 +318,28 @@ impl Instance {
     }
 
     /// `status --json`.
-    pub fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Status> {
         let text = self.command(&["status", "--json"])?;
         serde_json::from_str(&text)
-            .with_context(|| format!("`status --json` printed no JSON: {text}"))
+            .with_context(|| format!("`status --json` printed no status: {text}"))
+    }
+
+    /// Change the configuration file and have it taken: SIGHUP, then wait until the log says what became of it.
+    pub fn reload(&mut self, edit: impl FnOnce(&str) -> String) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        fs::write(&self.config, edit(&text))?;
+        let before = self.daemon.log().len();
+        self.daemon.signal(Signal::SIGHUP)?;
+        let path = self.daemon.log_path().to_owned();
+        self.daemon
+            .wait_until(RELOAD_TIMEOUT, "the reload's outcome in the log", || {
+                let log = fs::read_to_string(&path)?;
+                let new = log.get(before..).unwrap_or_default();
+                let outcomes = ["configuration taken", "the running configuration stays"];
+                holds(outcomes.iter().any(|outcome| new.contains(outcome)), || {
+                    format!("new lines: {new}")
+                })
+            })
     }
 }
 

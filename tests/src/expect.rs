@@ -92,3 +92,23 @@ pub fn foreign_ruleset(node: &Node, ours: &[&str]) -> Result<String> {
     }
     Ok(text)
 }
+
+/// Everything of a node's network that a daemon could have changed, as text: links, addresses, routes, rules, rulesets and
+/// the switches that the product may touch.
+pub fn kernel_state(node: &Node) -> Result<String> {
+    let mut state = String::new();
+    for command in [
+        "ip -br link",
+        "ip -br addr",
+        "ip route show table all",
+        "ip -6 route show table all",
+        "ip rule",
+        "ip -6 rule",
+        "nft -s list ruleset",
+        "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter net.ipv4.conf.eth0.rp_filter net.ipv4.conf.all.src_valid_mark net.ipv6.conf.eth0.accept_ra",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        state.extend(["# ", command, "\n", &node.run(&words)?]);
+    }
+    Ok(state)
+}

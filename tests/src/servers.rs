@@ -163,6 +163,11 @@ impl Conversation {
         self.seen_as
     }
 
+    /// Our own address as we see it.
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(self.stream.local_addr()?)
+    }
+
     /// How long a silent server is waited for; 2 seconds unless changed.
     pub fn set_patience(&self, patience: Duration) -> Result<()> {
         self.stream.set_read_timeout(Some(patience))?;

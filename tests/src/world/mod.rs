@@ -23,7 +23,7 @@ pub mod addresses;
 pub use light::LightWorld;
 pub use reference::{ReferenceWorld, SITE};
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 
@@ -138,7 +138,16 @@ impl World {
     }
 
     /// Choose the public address of the home network, as a provider does overnight; every translation in use is forgotten.
-    pub fn masquerade_home_as(&self, public: std::net::Ipv4Addr) -> Result<()> {
+    pub fn masquerade_home_as(&self, public: Ipv4Addr) -> Result<()> {
+        self.translate_home_to(&public.to_string())
+    }
+
+    /// The home router forgets every translation and takes other UDP and TCP ports from now on: `40000-40010`.
+    pub fn rebind_home_ports(&self, ports: &str) -> Result<()> {
+        self.translate_home_to(&format!("{HOME}:{ports}"))
+    }
+
+    fn translate_home_to(&self, public: &str) -> Result<()> {
         self.home_router.nft(&format!(
             r#"
             table inet home
@@ -151,16 +160,12 @@ impl World {
                 }}
                 chain postrouting {{
                     type nat hook postrouting priority srcnat; policy accept;
-                    oifname "wan" ip saddr 192.168.0.0/24 snat ip to {public}
+                    oifname "wan" ip saddr 192.168.0.0/24 meta l4proto {{ tcp, udp }} snat ip to {public}
+                    oifname "wan" ip saddr 192.168.0.0/24 masquerade
                 }}
             }}
             "#
         ))?;
-        self.forget_translations()
-    }
-
-    /// The home router forgets every translation, as after a power cut: what comes next gets another public port.
-    pub fn forget_translations(&self) -> Result<()> {
         self.home_router.run(&["conntrack", "-F"]).map(drop)
     }
 }

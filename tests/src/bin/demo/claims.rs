@@ -9,7 +9,7 @@ use tests::expect::{eventually, holds};
 use tests::node::Node;
 use tests::servers::{ask_tcp, ask_udp};
 use tests::world::addresses::{
-    API_PORT, API_VIP, CLIENT, CLIENT6, INGRESS_VIP, UDP_PORT, VPS, VPS6, at, public,
+    API_PORT, API_VIP, CLIENT, CLIENT6, INGRESS_VIP, ROAD_WARRIOR, UDP_PORT, VPS, VPS6, at, public,
 };
 use tests::world::{ReferenceWorld, SITE};
 
@@ -25,8 +25,7 @@ const WORKER: SocketAddr = at(Ipv4Addr::new(10, 17, 4, 24), 80);
 
 /// Visitors from Cloudflare's ranges, and whom the cluster sees.
 pub(crate) fn visitors(report: &mut Report, world: &ReferenceWorld) {
-    report
-        .section("Visitors from Cloudflare's ranges reach the ingress VIP with their own address");
+    report.section("Visitors who may call reach the ingress VIP with their own address");
     for (claim, url, caller, service) in [
         (
             "HTTP",
@@ -49,14 +48,14 @@ pub(crate) fn visitors(report: &mut Report, world: &ReferenceWorld) {
     ] {
         report.claim(claim, visit(world, &url, caller, service));
     }
-    let udp = ask_udp(&world.client, public(UDP_PORT)).and_then(|seen| {
-        ensure!(seen.ip() == CLIENT, "the service saw {seen}");
+    let udp = ask_udp(&world.road_warrior, public(UDP_PORT)).and_then(|seen| {
+        ensure!(seen.ip() == ROAD_WARRIOR, "the service saw {seen}");
         Ok(format!(
             "service on {INGRESS_VIP}:{UDP_PORT} saw {}",
             seen.ip()
         ))
     });
-    report.claim("UDP", udp);
+    report.claim("UDP from the office 192.0.2.0/24", udp);
 }
 
 /// Fetch the page and compare what web server and `HAProxy` say about the caller.
@@ -161,9 +160,7 @@ pub(crate) fn daemons(report: &mut Report, edge: &Edge) {
     for (name, instance) in [("gateway", &edge.gateway), ("lan-server", &edge.lan_server)] {
         let healthy = instance.status().and_then(|_| {
             let mebibytes = instance.daemon.resident_bytes()? >> 20;
-            Ok(format!(
-                "`{name} status` answers; {mebibytes} MiB resident"
-            ))
+            Ok(format!("`{name} status` answers; {mebibytes} MiB resident"))
         });
         report.claim(name, healthy);
     }
