@@ -89,10 +89,10 @@ impl<P: Product> App<P> {
         let datapath = Datapath::start(datapath::Config {
             interface: settings.interface.clone(),
             mtu: settings.mtu,
-            persist: true,
+            persist: false,
             listen_port: settings.listen_port,
             fwmark: settings.fwmark,
-            force_off: datapath::ForceOff::from_environment(),
+            limits: datapath::Limits::default(),
         })
         .map_err(|error| Failure::environment(&error))?;
         let opened = Opened {
@@ -317,7 +317,15 @@ impl Opened<'_> {
             },
         )
         .await?;
-        reconcile::apply_peers(&control, self.model, None, preshared_keys).await
+        reconcile::apply_peers(&control, self.model, None, preshared_keys).await?;
+        let persisted = control.persist_link().await;
+        persisted
+            .map_err(|error| Failure::other(&error))?
+            .map_err(|error| Failure::other(&error))?;
+        control
+            .initiate_handshakes()
+            .await
+            .map_err(|error| Failure::other(&error))
     }
 }
 

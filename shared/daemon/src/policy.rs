@@ -17,7 +17,7 @@ pub const MAIN_TABLE: u32 = 254;
 
 /// TUN queue in packets. Each may be a super-packet of 64 KiB, so a long queue is seconds of delay; a short one costs
 /// throughput of many streams (docs/benchmarks.md).
-const TUN_QUEUE_PACKETS: u32 = 128;
+pub const TUN_QUEUE_PACKETS: u32 = 128;
 
 /// Our TUN link.
 pub fn tun_link(name: &InterfaceName, alias: &str, mtu: u16) -> Link {

@@ -82,7 +82,7 @@ impl Report {
             reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             ready: problems.is_empty(),
             problems,
-            interface: self.interface(&model, &device),
+            interface: self.interface(&model, &device).await?,
             peers: device.peers.iter().map(|p| peer(p, &model)).collect(),
             publishes: model
                 .publishes
@@ -93,8 +93,8 @@ impl Report {
                 .into_iter()
                 .filter(|(name, _)| !name.starts_with(PUBLISH_COUNTER))
                 .collect(),
-            dropped_packets: counters.drops(),
-            io: counters.io(),
+            dropped_packets: counters.dropped_by_reason(),
+            io: counters.io_by_name(),
         })
     }
 
@@ -103,23 +103,30 @@ impl Report {
         let table = &model.desired.ruleset.table;
         let mut kernel = self.kernel.lock().await;
         match kernel.nftables().counters(table) {
-            Ok(Some(counters)) => {
+            Ok(counters) if counters.is_empty() => (
+                BTreeMap::new(),
+                vec![format!(
+                    "the nftables table inet {table} is gone; reload (SIGHUP) puts it back"
+                )],
+            ),
+            Ok(counters) => {
                 let packets = counters
                     .into_iter()
-                    .map(|counter| (counter.name, counter.packets));
+                    .map(|counter| (counter.name, counter.count.packets));
                 (packets.collect(), Vec::new())
             }
-            Ok(None) => (
-                BTreeMap::new(),
-                vec![format!("the nftables table inet {table} is gone")],
-            ),
             Err(error) => (BTreeMap::new(), vec![crate::error::chain(&error)]),
         }
     }
 
-    fn interface(&self, model: &Model, device: &DeviceStatus) -> Interface {
+    async fn interface(&self, model: &Model, device: &DeviceStatus) -> Result<Interface, Failure> {
+        let offloads = self
+            .control
+            .offloads()
+            .await
+            .map_err(|error| Failure::other(&error))?;
         let link = model.desired.links.first();
-        Interface {
+        Ok(Interface {
             name: model.interface.to_string(),
             public_key: device
                 .private_key
@@ -128,8 +135,8 @@ impl Report {
             listen_port: device.listen_port,
             fwmark: device.fwmark,
             mtu: link.map_or(0, |link| link.mtu),
-            offloads: self.control.offloads().as_map(),
-        }
+            offloads: offloads.by_name(),
+        })
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Actual {
     /// Addresses of these links.
     pub addresses: Vec<Address>,
     /// Routes over these links, routes in our tables, routes with our protocol number, and every route of the main table
-    /// that overlaps a desired destination or a network of ours, but for default routes.
+    /// that overlaps one of ours there or a network of our addresses; default routes aside.
     pub routes: Vec<LiveRoute>,
     /// Rules that point to our tables or carry our protocol number.
     pub rules: Vec<LiveRule>,
@@ -55,7 +55,13 @@ impl Actual {
 
         let ownership = Ownership::new(desired, self);
         let overlaps = |route: &LiveRoute| {
-            let ours = desired.routes.iter().map(|route| route.destination);
+            let ours = desired
+                .routes
+                .iter()
+                .filter(|ours| ours.table == MAIN_TABLE);
+            let ours = ours
+                .map(|ours| ours.destination)
+                .filter(|network| network.prefix() > 0);
             let ours = ours.chain(desired.addresses.iter().map(Address::network));
             let is_main = route.table == MAIN_TABLE && route.destination.prefix() > 0;
             is_main

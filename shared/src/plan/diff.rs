@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::actual::MAIN_TABLE;
 use super::{
-    Actual, Address, Change, Changes, Desired, Link, LinkClaim, LiveLink, LiveRoute, Ownership,
-    Route, Sysctl,
+    Actual, Address, Change, Changes, Conflict, Desired, Link, LinkClaim, LiveLink, LiveRoute,
+    Ownership, Route, Sysctl,
 };
 use crate::model::InterfaceName;
 
@@ -40,7 +40,7 @@ pub fn difference(desired: &Desired, actual: &Actual) -> Changes {
     Changes {
         before_ruleset: before,
         after_ruleset: after,
-        conflicts: ownership.conflicts(actual),
+        conflicts: missing.conflicts(),
     }
 }
 
@@ -323,20 +323,44 @@ impl Missing<'_> {
 
     /// Routes to add: those that are missing and that nothing foreign excludes.
     fn routes(&self) -> Vec<&Route> {
-        let is_free = |wanted: &Route| {
-            let foreign =
-                |live: &LiveRoute| live.excludes(wanted) && !self.ownership.owns_route(live);
-            !self
-                .actual
-                .routes
-                .iter()
-                .any(|live| foreign(live) && !self.going.takes_route(live))
-        };
-        let routes = self.desired.routes.iter();
-        routes
-            .filter(|wanted| self.ownership.may_use(self.actual, &wanted.link))
-            .filter(|wanted| !self.has_route(wanted) && is_free(wanted))
+        let wanted = self.desired.routes.iter();
+        wanted
+            .filter(|wanted| self.lacks_route(wanted) && self.in_the_way(wanted).is_none())
             .collect()
+    }
+
+    /// What is wanted, but its place is taken by something that is not ours to move.
+    fn conflicts(&self) -> Vec<Conflict> {
+        let links = self.desired.links.iter().filter_map(|wanted| {
+            let live = self.actual.link(&wanted.name)?;
+            let is_foreign = self.ownership.claim(live) == LinkClaim::Foreign;
+            is_foreign.then(|| Conflict::LinkTaken(live.clone()))
+        });
+        let wanted = self
+            .desired
+            .routes
+            .iter()
+            .filter(|wanted| self.lacks_route(wanted));
+        let routes = wanted.filter_map(|wanted| {
+            Some(Conflict::RouteTaken {
+                wanted: wanted.clone(),
+                by: self.in_the_way(wanted)?.clone(),
+            })
+        });
+        links.chain(routes).collect()
+    }
+
+    /// A route that is not ours, stays, and excludes `wanted`.
+    fn in_the_way(&self, wanted: &Route) -> Option<&LiveRoute> {
+        self.actual.routes.iter().find(|live| {
+            live.excludes(wanted)
+                && !self.ownership.owns_route(live)
+                && !self.going.takes_route(live)
+        })
+    }
+
+    fn lacks_route(&self, wanted: &Route) -> bool {
+        self.ownership.may_use(self.actual, &wanted.link) && !self.has_route(wanted)
     }
 
     fn has_route(&self, wanted: &Route) -> bool {

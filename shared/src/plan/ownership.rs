@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use super::actual::{DEFAULT_TABLE, KERNEL_PROTOCOL, LOCAL_TABLE, MAIN_TABLE};
-use super::{Actual, Conflict, Desired, LinkKind, LiveLink, LiveRoute, LiveRule};
+use super::{Actual, Desired, LinkKind, LiveLink, LiveRoute, LiveRule};
 use crate::model::InterfaceName;
 
 /// Whose a link is.
@@ -76,24 +76,6 @@ impl<'a> Ownership<'a> {
         actual
             .link(name)
             .is_none_or(|link| self.claim(link) != LinkClaim::Foreign)
-    }
-
-    /// What stands in the way of `desired` and is not ours to move.
-    pub fn conflicts(&self, actual: &Actual) -> Vec<Conflict> {
-        let links = self.desired.links.iter().filter_map(|wanted| {
-            let live = actual.link(&wanted.name)?;
-            (self.claim(live) == LinkClaim::Foreign).then(|| Conflict::LinkTaken(live.clone()))
-        });
-        let routes = self.desired.routes.iter().filter_map(|wanted| {
-            let by = actual.routes.iter().find(|live| {
-                live.excludes(wanted) && !self.owns_route(live) && !live.is_kernel_made(wanted)
-            })?;
-            Some(Conflict::RouteTaken {
-                wanted: wanted.clone(),
-                by: by.clone(),
-            })
-        });
-        links.chain(routes).collect()
     }
 }
 

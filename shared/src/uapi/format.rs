@@ -4,17 +4,18 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use super::Errno;
 use crate::model::key::KEY_LEN;
 use crate::wg::{DeviceStatus, PeerStatus};
 
-/// At least the bytes of a device's own lines: 113 with the longest values.
+/// At least the bytes of a device's own lines and the last: 123 with the longest values.
 const DEVICE_BYTES: usize = 128;
 /// At least the bytes of a peer's lines but its networks: 419 with the longest values.
 const PEER_BYTES: usize = 448;
 /// Most bytes of a network's line: `allowed_ip=`, the longest IPv6 address, `/128` and the line feed.
 const NETWORK_BYTES: usize = 11 + 39 + 4 + 1;
 
-/// The lines that answer `get`, without the `errno` that follows. `now` turns the age of a handshake into a time.
+/// The whole answer to `get`. `now` turns the age of a handshake into a time.
 ///
 /// The order is that of wireguard-go; a device's keys stand there only when they were set. The text holds secrets and
 /// is erased when dropped.
@@ -32,6 +33,7 @@ pub fn format_status(status: &DeviceStatus, now: SystemTime) -> Zeroizing<String
     for peer in &status.peers {
         out.peer(peer, now);
     }
+    out.0.push_str(&Errno::Success.answer());
     debug_assert!(out.0.len() <= upper_bound(status));
     out.0
 }
@@ -127,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_device_says_nothing() {
+    fn an_empty_device_says_nothing_but_success() {
         let status = DeviceStatus {
             private_key: None,
             listen_port: 0,
             fwmark: 0,
             peers: Vec::new(),
         };
-        assert_eq!(format_status(&status, at(0)).as_str(), "");
+        assert_eq!(format_status(&status, at(0)).as_str(), "errno=0\n\n");
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
                 "0".repeat(64)
             )
             + "protocol_version=1\nlast_handshake_time_sec=0\nlast_handshake_time_nsec=0\n\
-               tx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=0\n";
+               tx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=0\nerrno=0\n\n";
         assert_eq!(format_status(&status, at(1_000)).as_str(), expected);
     }
 

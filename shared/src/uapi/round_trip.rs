@@ -164,10 +164,10 @@ proptest! {
     ) {
         let status = DeviceStatus { private_key, listen_port, fwmark, peers };
         let text = format_status(&status, now());
-        let observed = ["last_handshake_time_", "rx_bytes=", "tx_bytes="];
+        let observed = ["last_handshake_time_", "rx_bytes=", "tx_bytes=", "errno="];
         let lines = text.lines().filter(|line| !observed.iter().any(|o| line.starts_with(o)));
         let lines: String = lines.flat_map(|line| [line, "\n"]).collect();
-        let change = parse_set(&format!("set=1\n{lines}\n"));
+        let change = parse_set(&format!("set=1\n{lines}"));
 
         let rebuilt = DeviceStatus {
             private_key: change.private_key.flatten(),

@@ -91,7 +91,7 @@ mod tests {
             sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
             sum = (sum & 0xffff) + (sum >> 16);
         }
-        sum as u16
+        u16::try_from(sum).unwrap()
     }
 
     proptest! {
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn largest_packet_of_ones_does_not_overflow() {
-        assert_eq!(Sum::default().bytes(&[0xff; 65_535]).folded(), 0xff00);
+        assert_eq!(Sum::default().bytes(&vec![0xff; 65_535]).folded(), 0xff00);
     }
 }

@@ -120,7 +120,8 @@ mod tests {
     use super::*;
 
     fn packet(next_header: u8, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0x6f, 0xf0, 0, 0, 0, payload.len() as u8, next_header, 64];
+        let length = u8::try_from(payload.len()).unwrap();
+        let mut bytes = vec![0x6f, 0xf0, 0, 0, 0, length, next_header, 64];
         bytes.extend([0x20; 16]);
         bytes.extend([0x30; 16]);
         bytes.extend(payload);

@@ -22,18 +22,18 @@ impl<'a> Datagram<'a> {
     }
 
     /// Source and destination port, side by side.
-    pub const fn ports(&self) -> [u8; 4] {
+    pub const fn ports(self) -> [u8; 4] {
         let h = self.header;
         [h[0], h[1], h[2], h[3]]
     }
 
     /// Whether the sender made a checksum (RFC 768: zero means none).
-    pub const fn has_checksum(&self) -> bool {
+    pub const fn has_checksum(self) -> bool {
         u16::from_be_bytes([self.header[6], self.header[7]]) != 0
     }
 
     /// Bytes of data.
-    pub const fn payload_len(&self) -> usize {
+    pub const fn payload_len(self) -> usize {
         u16::from_be_bytes([self.header[4], self.header[5]]) as usize - HEADER_LEN
     }
 }

@@ -200,8 +200,11 @@ async fn apply(connection: &mut Connection, change: &Change) -> Result<(), Apply
             tolerate(result, &[libc::EEXIST]).map_err(failed)
         }
         Change::RemoveRule(live) => {
-            let message = Message::DelRule(rule::message(live.rule, live.protocol));
-            let result = connection.change(message, 0).await;
+            let listed = rule::listed(connection, *live).await;
+            let Some(message) = listed.map_err(ApplyError::of(change))? else {
+                return Ok(());
+            };
+            let result = connection.change(Message::DelRule(message), 0).await;
             tolerate(result, &[libc::ENOENT]).map_err(failed)
         }
         Change::SetSysctl { .. } => Ok(()), // not netlink: done by `Netlink::apply`

@@ -8,17 +8,37 @@ use super::connection::Connection;
 
 /// All rules of both families.
 pub(super) async fn all(connection: &mut Connection) -> Result<Vec<LiveRule>, RequestError> {
+    let messages = messages(connection).await?;
+    Ok(messages.iter().map(parse).collect())
+}
+
+/// The message with which the kernel lists this rule: only it names all selectors, and a request to remove a rule means
+/// the first one that matches every selector it names.
+pub(super) async fn listed(
+    connection: &mut Connection,
+    live: LiveRule,
+) -> Result<Option<RuleMessage>, RequestError> {
+    let messages = messages(connection).await?;
+    Ok(messages.into_iter().find(|message| parse(message) == live))
+}
+
+async fn messages(connection: &mut Connection) -> Result<Vec<RuleMessage>, RequestError> {
     let mut rules = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RuleMessage::default();
         request.header.family = family;
-        let messages = super::read::dump(connection, Message::GetRule(request)).await?;
-        rules.extend(messages.iter().filter_map(|message| parse(message, family)));
+        for message in super::read::dump(connection, Message::GetRule(request)).await? {
+            match message {
+                // A kernel without IPv6 answers with what it has.
+                Message::NewRule(rule) if rule.header.family == family => rules.push(rule),
+                _ => {}
+            }
+        }
     }
     Ok(rules)
 }
 
-/// The message that adds or removes a rule.
+/// The message that adds a rule.
 pub(super) fn message(rule: RoutingRule, protocol: u8) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = if rule.ipv6 {
@@ -39,18 +59,11 @@ pub(super) fn message(rule: RoutingRule, protocol: u8) -> RuleMessage {
     message
 }
 
-/// A kernel without IPv6 answers with what it has: the family is checked.
-fn parse(message: &Message, family: AddressFamily) -> Option<LiveRule> {
-    let Message::NewRule(message) = message else {
-        return None;
-    };
+fn parse(message: &RuleMessage) -> LiveRule {
     let header = &message.header;
-    if header.family != family {
-        return None;
-    }
     let mut live = LiveRule {
         rule: RoutingRule {
-            ipv6: family == AddressFamily::Inet6,
+            ipv6: header.family == AddressFamily::Inet6,
             priority: 0,
             mark: 0,
             mask: 0,
@@ -72,5 +85,5 @@ fn parse(message: &Message, family: AddressFamily) -> Option<LiveRule> {
             _ => live.plain = false,
         }
     }
-    Some(live)
+    live
 }

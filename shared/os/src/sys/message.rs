@@ -124,7 +124,7 @@ pub(crate) fn recvmmsg(
     for (slot, entry) in incoming.iter_mut().zip(&headers).take(received) {
         slot.length = entry.msg_len as usize;
         slot.address.length = entry.msg_hdr.msg_namelen;
-        slot.control.length = entry.msg_hdr.msg_controllen as usize;
+        slot.control.length = entry.msg_hdr.msg_controllen as _;
         let lost = libc::MSG_TRUNC | libc::MSG_CTRUNC;
         slot.truncated = entry.msg_hdr.msg_flags & lost != 0;
     }

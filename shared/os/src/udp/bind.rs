@@ -215,7 +215,7 @@ fn set_mark(socket: BorrowedFd<'_>, fwmark: u32) -> Result<(), BindError> {
         socket,
         libc::SOL_SOCKET,
         libc::SO_MARK,
-        fwmark.cast_signed(),
+        libc::c_int::from_ne_bytes(fwmark.to_ne_bytes()),
     )
     .or_else(|source| {
         // Without the right to set marks, a socket without one is as good as before.

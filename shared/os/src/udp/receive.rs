@@ -89,14 +89,12 @@ impl Sockets {
         };
         match recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN) {
             Ok(received) => buffers.received = received,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
+                return Ok(false);
+            }
             Err(error) => {
-                return match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(false),
-                    _ => {
-                        self.counters.rx_errors += 1;
-                        Err(error)
-                    }
-                };
+                self.counters.rx_errors += 1;
+                return Err(error);
             }
         }
         self.count(buffers);

@@ -5,6 +5,7 @@
 //! 3. one system call sends them; how far it came moves the position;
 //! 4. on an error [`Sockets::recover`] decides on the first unsent message: send it otherwise, or count and skip its run.
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -47,7 +48,11 @@ impl Position {
 impl Sockets {
     /// Send everything in the queue. What can't be sent is dropped and counted: WireGuard and what it carries cope with
     /// loss, but not with standstill.
-    pub fn send(&mut self, queue: &TransmitQueue) {
+    ///
+    /// Returns an address of ours that the kernel refused to send from, though it sent without it: whoever asked for it
+    /// should not ask again.
+    pub fn send(&mut self, queue: &TransmitQueue) -> Option<IpAddr> {
+        let mut unusable = None;
         let mut position = Position::default();
         let mut may_wait = true;
         while let Some(run) = queue.runs().get(position.run) {
@@ -61,6 +66,9 @@ impl Sockets {
             self.fill(queue, position, family, rung);
             match self.call(family, rung, queue.bytes()) {
                 Ok(sent) => {
+                    if position.source_cleared {
+                        unusable = run.path.local;
+                    }
                     if position.split {
                         self.settle_on_batches(family);
                     }
@@ -71,6 +79,7 @@ impl Sockets {
                 }
             }
         }
+        unusable
     }
 
     /// Turn runs from `position` on into messages, while they are of this family and there is room.
@@ -238,8 +247,8 @@ fn message(
 ) -> Outgoing {
     let remote = run.path.remote;
     let (ipv6, scope_id) = match remote {
-        std::net::SocketAddr::V4(_) => (false, 0),
-        std::net::SocketAddr::V6(v6) => (true, v6.scope_id()),
+        SocketAddr::V4(_) => (false, 0),
+        SocketAddr::V6(v6) => (true, v6.scope_id()),
     };
     let control = control::encode(Tell {
         local: run.path.local.filter(|_| !source_cleared),
