@@ -40,7 +40,7 @@ pub(super) enum Command {
     Offloads(oneshot::Sender<Offloads>),
     SetMtu(u16, oneshot::Sender<()>),
     InitiateHandshakes(oneshot::Sender<()>),
-    ClockStepped(oneshot::Sender<()>),
+    ClockSteppedForward(oneshot::Sender<()>),
 }
 
 /// The worker's end.
@@ -106,9 +106,9 @@ impl Control {
         self.ask(Command::InitiateHandshakes).await
     }
 
-    /// Tell the device that the wall clock stepped.
-    pub async fn clock_stepped(&self) -> Result<(), WorkerGone> {
-        self.ask(Command::ClockStepped).await
+    /// Tell the device that the wall clock was set forward.
+    pub async fn clock_stepped_forward(&self) -> Result<(), WorkerGone> {
+        self.ask(Command::ClockSteppedForward).await
     }
 
     /// Put a command into the queue, waiting for room, and wait for the answer. A command whose caller is gone before it

@@ -137,8 +137,8 @@ impl Worker {
                 self.device.initiate_handshakes(&mut self.outbound, now);
                 let _unheard = reply.send(());
             }
-            Command::ClockStepped(reply) => {
-                self.device.handle_clock_step(&mut self.outbound, now);
+            Command::ClockSteppedForward(reply) => {
+                self.device.handle_forward_clock_step();
                 let _unheard = reply.send(());
             }
         }
