@@ -1,14 +1,9 @@
 //! The IPv4 header (RFC 791 §3.1).
-use std::net::Ipv4Addr;
-
 use super::checksum::{Sum, pseudo_header};
 use super::put;
 
 /// Length of a header without options.
 pub const HEADER_LEN: usize = 20;
-
-/// Longest header: the length field counts 32-bit words in four bits.
-pub const MAX_HEADER_LEN: usize = 60;
 
 /// A packet whose header and lengths have been checked; bytes behind its total length are cut off.
 #[derive(Debug, Clone, Copy)]
@@ -40,19 +35,9 @@ impl<'a> Packet<'a> {
         (self.header[0] & 0x0f) as usize * 4
     }
 
-    /// DSCP and ECN (RFC 2474, RFC 3168).
-    pub const fn tos(&self) -> u8 {
-        self.header[1]
-    }
-
     /// Groups the fragments of a packet.
     pub const fn identification(&self) -> u16 {
         u16::from_be_bytes([self.header[4], self.header[5]])
-    }
-
-    /// Whether routers must not fragment it.
-    pub const fn dont_fragment(&self) -> bool {
-        self.header[6] & 0x40 != 0
     }
 
     /// Whether it is a part of a fragmented packet.
@@ -65,26 +50,9 @@ impl<'a> Packet<'a> {
         self.header[9]
     }
 
-    /// Where it comes from.
-    pub const fn source(&self) -> Ipv4Addr {
-        let h = self.header;
-        Ipv4Addr::new(h[12], h[13], h[14], h[15])
-    }
-
-    /// Where it goes to.
-    pub const fn destination(&self) -> Ipv4Addr {
-        let h = self.header;
-        Ipv4Addr::new(h[16], h[17], h[18], h[19])
-    }
-
     /// Source and destination, side by side.
     pub fn addresses(&self) -> &'a [u8] {
         self.header.split_at(12).1
-    }
-
-    /// Transport header and data.
-    pub fn payload(&self) -> &'a [u8] {
-        self.bytes.get(self.header_len()..).unwrap_or_default()
     }
 
     /// Pseudo-header of a transport message of `length` bytes.
@@ -121,10 +89,9 @@ mod tests {
     #[test]
     fn fields_are_read_where_rfc_791_puts_them() {
         let packet = Packet::parse(&HEADER).unwrap();
-        assert_eq!(packet.source(), Ipv4Addr::new(192, 168, 0, 1));
-        assert_eq!(packet.destination(), Ipv4Addr::new(192, 168, 0, 199));
+        assert_eq!(packet.addresses(), [192, 168, 0, 1, 192, 168, 0, 199]);
         assert_eq!(packet.protocol(), super::super::protocol::UDP);
-        assert!(packet.dont_fragment() && !packet.is_fragment());
+        assert!(!packet.is_fragment());
         assert!(packet.header_checksum_is_valid());
     }
 

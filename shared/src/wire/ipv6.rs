@@ -1,6 +1,4 @@
 //! The IPv6 header (RFC 8200 §3) and its extension headers (§4).
-use std::net::Ipv6Addr;
-
 use super::checksum::{Sum, pseudo_header};
 use super::put;
 
@@ -48,28 +46,9 @@ impl<'a> Packet<'a> {
         self.bytes
     }
 
-    /// Traffic class: DSCP and ECN.
-    pub const fn traffic_class(&self) -> u8 {
-        self.header[0] << 4 | self.header[1] >> 4
-    }
-
     /// Protocol of what follows the fixed header: an extension header, or the transport.
     pub const fn next_header(&self) -> u8 {
         self.header[6]
-    }
-
-    /// Where it comes from.
-    pub fn source(&self) -> Ipv6Addr {
-        let mut octets = [0; 16];
-        octets.copy_from_slice(self.addresses().split_at(16).0);
-        Ipv6Addr::from(octets)
-    }
-
-    /// Where it goes to.
-    pub fn destination(&self) -> Ipv6Addr {
-        let mut octets = [0; 16];
-        octets.copy_from_slice(self.addresses().split_at(16).1);
-        Ipv6Addr::from(octets)
     }
 
     /// Source and destination, side by side.
@@ -132,9 +111,7 @@ mod tests {
     fn fields_are_read_where_rfc_8200_puts_them() {
         let bytes = packet(TCP, &[1; 20]);
         let packet = Packet::parse(&bytes).unwrap();
-        assert_eq!(packet.traffic_class(), 0xff);
-        assert_eq!(packet.source(), Ipv6Addr::from([0x20; 16]));
-        assert_eq!(packet.destination(), Ipv6Addr::from([0x30; 16]));
+        assert_eq!(packet.addresses(), [[0x20; 16], [0x30; 16]].concat());
         let transport = packet.transport().unwrap();
         assert_eq!((transport.protocol, transport.offset), (TCP, 40));
     }

@@ -4,9 +4,6 @@ use super::put;
 /// Length of a header without options.
 pub const HEADER_LEN: usize = 20;
 
-/// Longest header: the data offset counts 32-bit words in four bits.
-pub const MAX_HEADER_LEN: usize = 60;
-
 /// Where the checksum stands in the header.
 pub const CHECKSUM_OFFSET: u16 = 16;
 

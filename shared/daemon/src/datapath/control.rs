@@ -41,7 +41,7 @@ pub(super) enum Command {
     Offloads(oneshot::Sender<Offloads>),
     SetMtu(u16, oneshot::Sender<()>),
     InitiateHandshakes(oneshot::Sender<()>),
-    ClockStepped(oneshot::Sender<()>),
+    ClockSteppedForward(oneshot::Sender<()>),
     Persist(oneshot::Sender<io::Result<()>>),
 }
 
@@ -108,9 +108,9 @@ impl Control {
         self.ask(Command::InitiateHandshakes).await
     }
 
-    /// Tell the device that the wall clock stepped.
-    pub async fn clock_stepped(&self) -> Result<(), WorkerGone> {
-        self.ask(Command::ClockStepped).await
+    /// Tell the device that the wall clock was set forward.
+    pub async fn clock_stepped_forward(&self) -> Result<(), WorkerGone> {
+        self.ask(Command::ClockSteppedForward).await
     }
 
     /// Let the TUN link stay when the data path ends. Until then it goes with it, so that a start that fails leaves

@@ -137,9 +137,11 @@ impl Worker {
                 self.device.initiate_handshakes(&mut self.outbound, now);
                 let _unheard = reply.send(());
             }
-            Command::Persist(reply) => drop(reply.send(self.tun.tun().set_persist(true))),
-            Command::ClockStepped(reply) => {
-                self.device.handle_clock_step(&mut self.outbound, now);
+            Command::Persist(reply) => {
+                let _unheard = reply.send(self.tun.tun().set_persist(true));
+            }
+            Command::ClockSteppedForward(reply) => {
+                self.device.handle_forward_clock_step();
                 let _unheard = reply.send(());
             }
         }

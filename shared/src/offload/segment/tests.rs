@@ -130,6 +130,31 @@ fn segments_shorter_than_their_headers_are_cut_rightly_too() {
 }
 
 #[test]
+fn ipv6_extension_headers_are_repeated_in_every_segment() {
+    let parts = Parts {
+        form: Form::Tcp6,
+        payload: vec![1; 250],
+        ..Parts::default()
+    };
+    let options = [6, 0, 1, 4, 0, 0, 0, 0]; // hop-by-hop: TCP follows; padding
+    let extend = |bytes: &[u8], start: usize| {
+        let mut extended = bytes.to_vec();
+        let length = be16(bytes, start + 4) + 8;
+        extended[start + 4..start + 6].copy_from_slice(&length.to_be_bytes());
+        extended[start + 6] = 0;
+        extended.splice(start + 40..start + 40, options);
+        extended
+    };
+    let frame = super_frame(&parts, 100);
+    let expected: Vec<_> = cut(&frame)
+        .unwrap()
+        .iter()
+        .map(|packet| extend(packet, 0))
+        .collect();
+    assert_eq!(cut(&extend(&frame, VNET_HDR_LEN)), Ok(expected));
+}
+
+#[test]
 fn hint_of_the_header_length_is_ignored() {
     let parts = Parts {
         payload: vec![1; 300],
