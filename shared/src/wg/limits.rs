@@ -172,7 +172,7 @@ struct SourceBucket {
 }
 
 const WAYS: usize = 8;
-/// 8,192 entries, a third of a megabyte: one set of eight for every 250 ms of eight sources.
+/// 8,192 entries of 32 bytes: enough for 32,768 different sources per second, as each counts for 250 ms.
 const SETS: usize = 1024;
 const FULL_AFTER: Duration = Duration::from_millis(
     1000 * SOURCE_HANDSHAKE_BURST as u64 / SOURCE_HANDSHAKES_PER_SECOND as u64,

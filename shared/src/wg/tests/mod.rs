@@ -3,5 +3,6 @@ mod configuration;
 mod data;
 mod flood;
 mod handshake;
+mod real_time;
 mod time;
 mod world;

@@ -218,10 +218,10 @@ fn persistent_keepalives_start_at_once_and_only_go_out_in_silence() {
 }
 
 #[test]
-fn a_quiet_tunnel_with_persistent_keepalive_stays_up_for_a_day() {
+fn a_quiet_tunnel_with_persistent_keepalive_stays_up_for_hours() {
     let mut world = World::connected_pair();
     persistent_keepalive(&mut world, 0, 25);
-    for _ in 0..24 * 60 {
+    for _ in 0..6 * 60 {
         world.live(60 * SECOND);
         assert_eq!(
             world.nodes[1]
