@@ -358,3 +358,51 @@ fn continued_counter(name: &str, live: Option<&Live>) -> CounterObject {
         bytes: count.bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::DORMANT;
+
+    fn table(flags: u32) -> Live {
+        Live {
+            table: "t".to_owned(),
+            chains: Vec::new(),
+            counters: Vec::new(),
+            other_objects: Vec::new(),
+            sets: Vec::new(),
+            flags,
+            owner: 0,
+        }
+    }
+
+    #[test]
+    fn a_table_is_reached_by_its_flags() {
+        let both = OWNER | PERSIST;
+        let cases = [
+            (None, both, Start::Create),
+            (Some(both), both, Start::There),
+            (Some(both | DORMANT), both, Start::Take),
+            (Some(PERSIST), both, Start::Take),
+            (Some(0), both, Start::Recreate),
+            (Some(OWNER), both, Start::Recreate),
+            // A kernel without these flags.
+            (Some(0), 0, Start::There),
+            (Some(DORMANT), 0, Start::Take),
+        ];
+        for (live, wanted, expected) in cases {
+            assert_eq!(
+                start(live.map(table).as_ref(), wanted),
+                expected,
+                "{live:?} {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_with_objects_that_we_cannot_describe_is_created_again() {
+        let mut live = table(OWNER | PERSIST);
+        live.other_objects.push("quota".to_owned());
+        assert_eq!(start(Some(&live), OWNER | PERSIST), Start::Recreate);
+    }
+}

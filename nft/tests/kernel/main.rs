@@ -9,5 +9,6 @@
 mod change;
 mod listing;
 mod ownership;
+mod random;
 mod rulesets;
 mod world;
