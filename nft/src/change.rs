@@ -59,40 +59,23 @@ impl Change {
     pub(crate) fn between(program: &Program, live: Option<&Live>, flags: u32) -> Self {
         let mut transaction = Transaction::new(&program.table);
         let start = start(live, flags);
+        if start == Start::Recreate {
+            transaction.delete_table();
+        }
         if start != Start::There {
-            if start == Start::Recreate {
-                transaction.delete_table();
-            }
             transaction.add_table(flags);
         }
         let applied = match (start, live) {
-            (Start::Take | Start::There, Some(live)) => {
-                let delta = Delta::between(program, live);
-                if frame_fits(program, live) {
-                    delta.write(&mut transaction, live);
-                } else {
-                    empty(&mut transaction, live);
-                    delta
-                        .new_counters
-                        .iter()
-                        .for_each(|name| transaction.add_counter(&fresh_counter(name)));
-                    delta
-                        .old_counters
-                        .iter()
-                        .for_each(|name| transaction.delete_counter(name));
-                    fill(&mut transaction, program);
+            (Start::There, Some(live)) => update(&mut transaction, program, live),
+            (Start::Take, Some(live)) => match update(&mut transaction, program, live) {
+                Applied::Unchanged => Applied::TakenOver,
+                applied @ (Applied::TakenOver | Applied::Elements { .. } | Applied::Replaced) => {
+                    applied
                 }
-                match delta.applied() {
-                    Applied::Unchanged if !frame_fits(program, live) => Applied::Replaced,
-                    Applied::Unchanged if start == Start::Take => Applied::TakenOver,
-                    applied => applied,
-                }
-            }
-            (_, live) => {
+            },
+            (Start::There | Start::Take | Start::Create | Start::Recreate, live) => {
                 for name in &program.counters {
-                    transaction.add_counter(
-                        &live.map_or_else(|| fresh_counter(name), |l| continued_counter(name, l)),
-                    );
+                    transaction.add_counter(&continued_counter(name, live));
                 }
                 fill(&mut transaction, program);
                 Applied::Replaced
@@ -103,6 +86,26 @@ impl Change {
             applied,
         }
     }
+}
+
+/// Changes a table that stays.
+fn update(transaction: &mut Transaction, program: &Program, live: &Live) -> Applied {
+    let delta = Delta::between(program, live);
+    if frame_fits(program, live) {
+        delta.write(transaction, live);
+        return delta.applied();
+    }
+    empty(transaction, live);
+    delta
+        .new_counters
+        .iter()
+        .for_each(|name| transaction.add_counter(&fresh_counter(name)));
+    delta
+        .old_counters
+        .iter()
+        .for_each(|name| transaction.delete_counter(name));
+    fill(transaction, program);
+    Applied::Replaced
 }
 
 /// `nf_tables_updtable` in the kernel lets a process take a table that persists and has no owner; it sets neither flag
@@ -346,12 +349,60 @@ fn fresh_counter(name: &str) -> CounterObject {
     }
 }
 
-/// A counter that goes on from the value that it had in the table that is deleted.
-fn continued_counter(name: &str, live: &Live) -> CounterObject {
-    let count = live.counter(name).unwrap_or_default();
+/// A counter that goes on from the value that it had in the table that is deleted, if there was one.
+fn continued_counter(name: &str, live: Option<&Live>) -> CounterObject {
+    let count = live.and_then(|live| live.counter(name)).unwrap_or_default();
     CounterObject {
         name: name.to_owned(),
         packets: count.packets,
         bytes: count.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::DORMANT;
+
+    fn table(flags: u32) -> Live {
+        Live {
+            table: "t".to_owned(),
+            chains: Vec::new(),
+            counters: Vec::new(),
+            other_objects: Vec::new(),
+            sets: Vec::new(),
+            flags,
+            owner: 0,
+        }
+    }
+
+    #[test]
+    fn a_table_is_reached_by_its_flags() {
+        let both = OWNER | PERSIST;
+        let cases = [
+            (None, both, Start::Create),
+            (Some(both), both, Start::There),
+            (Some(both | DORMANT), both, Start::Take),
+            (Some(PERSIST), both, Start::Take),
+            (Some(0), both, Start::Recreate),
+            (Some(OWNER), both, Start::Recreate),
+            // A kernel without these flags.
+            (Some(0), 0, Start::There),
+            (Some(DORMANT), 0, Start::Take),
+        ];
+        for (live, wanted, expected) in cases {
+            assert_eq!(
+                start(live.map(table).as_ref(), wanted),
+                expected,
+                "{live:?} {wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_with_objects_that_we_cannot_describe_is_created_again() {
+        let mut live = table(OWNER | PERSIST);
+        live.other_objects.push("quota".to_owned());
+        assert_eq!(start(Some(&live), OWNER | PERSIST), Start::Recreate);
     }
 }

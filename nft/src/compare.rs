@@ -265,24 +265,33 @@ fn compare_chain(found: &mut Vec<Difference>, wanted: &CompiledChain, live: &Liv
 }
 
 pub(crate) fn same_rule(wanted: &CompiledRule, live: &LiveRule) -> bool {
-    wanted.expressions == live.expressions && wanted.comment == live.comment
+    live.expressions == wanted.expressions && wanted.comment == live.comment
 }
 
 fn hook_text(hook: Option<&ChainHook>) -> String {
-    match hook {
-        Some(ChainHook {
-            kind,
-            hook,
-            priority,
-            policy,
-        }) => {
-            format!(
-                "type {kind} hook {hook} priority {priority} policy {}",
-                if *policy == 0 { "drop" } else { "accept" }
-            )
-        }
-        None => "a chain without a hook".to_owned(),
-    }
+    const HOOKS: [&str; 6] = [
+        "prerouting",
+        "input",
+        "forward",
+        "output",
+        "postrouting",
+        "ingress",
+    ];
+    let Some(ChainHook {
+        kind,
+        hook,
+        priority,
+        policy,
+    }) = hook
+    else {
+        return "a chain without a hook".to_owned();
+    };
+    let hook = usize::try_from(*hook)
+        .ok()
+        .and_then(|hook| HOOKS.get(hook))
+        .unwrap_or(&"?");
+    let policy = if *policy == 0 { "drop" } else { "accept" };
+    format!("`type {kind} hook {hook} priority {priority}; policy {policy};`")
 }
 
 impl fmt::Display for LiveRule {
@@ -301,19 +310,12 @@ fn compare_set(wanted: &SetState, live: &SetState) -> Option<Difference> {
     if wanted.meaning().eq(live.meaning()) {
         return None;
     }
-    let [mut missing, mut surplus] = [
-        BTreeSet::from_iter(wanted.texts()),
-        BTreeSet::from_iter(live.texts()),
-    ];
-    let both: Vec<String> = missing.intersection(&surplus).cloned().collect();
-    both.iter().for_each(|text| {
-        missing.remove(text);
-        surplus.remove(text);
-    });
+    let wanted_texts: BTreeSet<String> = wanted.texts().into_iter().collect();
+    let live_texts: BTreeSet<String> = live.texts().into_iter().collect();
     Some(Difference::Elements {
         set: wanted.name.clone(),
-        missing: missing.into_iter().collect(),
-        surplus: surplus.into_iter().collect(),
+        missing: wanted_texts.difference(&live_texts).cloned().collect(),
+        surplus: live_texts.difference(&wanted_texts).cloned().collect(),
     })
 }
 

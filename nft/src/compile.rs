@@ -134,14 +134,10 @@ pub(crate) fn compile(ruleset: &Ruleset) -> Result<Program, InvalidRuleset> {
         sets,
         chains,
     };
-    check_unique(
-        "set",
-        &Vec::from_iter(program.sets.iter().map(|s| s.name.as_str())),
-    )?;
-    check_unique(
-        "chain",
-        &Vec::from_iter(program.chains.iter().map(|c| c.name.as_str())),
-    )?;
+    let set_names: Vec<&str> = program.sets.iter().map(|s| s.name.as_str()).collect();
+    let chain_names: Vec<&str> = program.chains.iter().map(|c| c.name.as_str()).collect();
+    check_unique("set", &set_names)?;
+    check_unique("chain", &chain_names)?;
     check_references(&program)?;
     Ok(program)
 }
@@ -261,28 +257,192 @@ fn check_references(program: &Program) -> Result<(), InvalidRuleset> {
     }
     for chain in &program.chains {
         for (index, rule) in chain.rules.iter().enumerate() {
-            for expr in &rule.expressions {
-                let missing = match expr {
-                    Expr::Verdict {
-                        chain: Some(name), ..
-                    } if !has_chain(name) => Some(("chain", name)),
-                    Expr::Lookup {
-                        set: SetReference::Named(name),
-                        ..
-                    } if !has_set(name) => Some(("set", name)),
-                    _ => None,
-                };
-                if let Some((kind, name)) = missing {
-                    return Err(InvalidRuleset::Unknown {
-                        chain: chain.name.clone(),
-                        number: index + 1,
-                        rule: rule.text.clone(),
-                        kind,
-                        name: name.clone(),
-                    });
-                }
+            let (chains, sets) = rule.references();
+            let chain_missing = chains
+                .into_iter()
+                .find(|name| !has_chain(name))
+                .map(|name| ("chain", name));
+            let set_missing = sets
+                .into_iter()
+                .find(|name| !has_set(name))
+                .map(|name| ("set", name));
+            if let Some((kind, name)) = chain_missing.or(set_missing) {
+                return Err(InvalidRuleset::Unknown {
+                    chain: chain.name.clone(),
+                    number: index + 1,
+                    rule: rule.text.clone(),
+                    kind,
+                    name: name.to_owned(),
+                });
             }
         }
     }
     Ok(())
+}
+
+impl CompiledRule {
+    /// Names of the chains that it jumps to and of the sets that it looks into.
+    fn references(&self) -> (Vec<&str>, Vec<&str>) {
+        let (mut chains, mut sets) = (Vec::new(), Vec::new());
+        for expr in &self.expressions {
+            if let Expr::Verdict {
+                chain: Some(name), ..
+            } = expr
+            {
+                chains.push(name.as_str());
+            }
+            if let Expr::Lookup {
+                set: SetReference::Named(name),
+                ..
+            } = expr
+            {
+                sets.push(name.as_str());
+            }
+        }
+        (chains, sets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config::common::Protocol;
+    use shared::plan::ruleset::{Family, Part, Set, Side, VerdictMap};
+
+    use super::*;
+
+    fn ruleset(rules: Vec<Rule>) -> Ruleset {
+        Ruleset {
+            table: "t".to_owned(),
+            sets: vec![Set {
+                name: "s".to_owned(),
+                family: Family::Ipv4,
+                elements: Vec::new(),
+            }],
+            maps: Vec::new(),
+            chains: vec![Chain {
+                name: "c".to_owned(),
+                base: None,
+                rules,
+            }],
+        }
+    }
+
+    fn rule(parts: &[Part]) -> Rule {
+        Rule {
+            parts: parts.to_vec(),
+            comment: None,
+        }
+    }
+
+    /// The error of a ruleset whose second rule is this one, with its causes.
+    fn error(parts: &[Part]) -> String {
+        let error = compile(&ruleset(vec![rule(&[Part::Accept]), rule(parts)])).unwrap_err();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
+    }
+
+    fn address(text: &str) -> Part {
+        Part::Address {
+            side: Side::Source,
+            network: text.parse().unwrap(),
+            negated: false,
+        }
+    }
+
+    #[test]
+    fn a_rule_that_can_never_match_is_an_error_with_its_place_and_text() {
+        assert_eq!(
+            error(&[address("10.0.0.1/32"), address("fd00::1/128")]),
+            "rule 2 of chain c (`ip saddr 10.0.0.1 ip6 saddr fd00::1`) is impossible: it asks for IPv4 and for IPv6"
+        );
+        assert_eq!(
+            error(&[
+                Part::TransportProtocol(Protocol::Udp),
+                Part::Counter,
+                Part::ClampMss
+            ]),
+            "rule 2 of chain c (`meta l4proto udp counter tcp flags syn tcp option maxseg size set rt mtu`) is \
+             impossible: it asks for two different transport protocols"
+        );
+        let dnat = Part::Dnat {
+            address: "10.0.0.1".parse().unwrap(),
+            port: Some(443),
+        };
+        assert_eq!(
+            error(&[dnat]),
+            "rule 2 of chain c (`dnat ip to 10.0.0.1:443`) is impossible: it changes a port without matching TCP or \
+             UDP first"
+        );
+        assert_eq!(
+            error(&[Part::Ports {
+                protocol: Protocol::Tcp,
+                side: Side::Source,
+                ports: Vec::new()
+            }]),
+            "rule 2 of chain c (`tcp sport {  }`) is impossible: it lists no ports"
+        );
+    }
+
+    #[test]
+    fn what_a_rule_names_must_be_there() {
+        assert_eq!(
+            error(&[Part::Jump("nowhere".to_owned())]),
+            "rule 2 of chain c (`jump nowhere`) names the chain `nowhere`, which the ruleset doesn't have"
+        );
+        let set = Part::AddressInSet {
+            side: Side::Source,
+            family: Family::Ipv4,
+            set: "none".to_owned(),
+            negated: true,
+        };
+        assert_eq!(
+            error(&[set]),
+            "rule 2 of chain c (`ip saddr != @none`) names the set `none`, which the ruleset doesn't have"
+        );
+        let mut with_map = ruleset(Vec::new());
+        with_map.maps.push(VerdictMap {
+            name: "m".to_owned(),
+            family: Family::Ipv4,
+            elements: vec![("10.0.0.1".parse().unwrap(), "nowhere".to_owned())],
+        });
+        let error = compile(&with_map).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the map m jumps to the chain `nowhere`, which the ruleset doesn't have"
+        );
+    }
+
+    #[test]
+    fn names_are_valid_and_unique() {
+        let mut twice = ruleset(Vec::new());
+        twice.chains.push(Chain {
+            name: "c".to_owned(),
+            base: None,
+            rules: Vec::new(),
+        });
+        assert_eq!(
+            compile(&twice).unwrap_err().to_string(),
+            "the ruleset has two chains of the name `c`"
+        );
+        let mut word = ruleset(Vec::new());
+        word.table = "drop".to_owned();
+        assert_eq!(
+            compile(&word),
+            Err(InvalidRuleset::Name {
+                name: "drop".to_owned()
+            })
+        );
+    }
+
+    #[test]
+    fn elements_have_the_family_of_their_set() {
+        let mut mixed = ruleset(Vec::new());
+        mixed.sets[0].elements.push("fd00::/8".parse().unwrap());
+        assert_eq!(
+            compile(&mixed),
+            Err(InvalidRuleset::ElementFamily {
+                name: "s".to_owned()
+            })
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! The instructions of nf_tables rules as plain data, and their way into libnftnl and back.
+//! The instructions of nftables rules as plain data, and their way into libnftnl and back.
 //!
 //! A rule that is wanted and a rule that was read meet as `Vec<Expr>`: comparing them is comparing values. `Display`
 //! gives the notation of `nft --debug=netlink`.
@@ -55,7 +55,7 @@ pub(crate) enum Expr {
     Immediate { register: u32, data: Vec<u8> },
     /// A verdict, with the chain to jump to.
     Verdict { code: i32, chain: Option<String> },
-    /// An anonymous counter. Its value is not part of what the rule is: see [`Decoded`].
+    /// An anonymous counter. Its value is not part of what the rule is: see [`decode_count`].
     Counter,
     /// A named object of the kind `NFT_OBJECT_*`.
     ObjectReference { kind: u32, name: String },
@@ -72,8 +72,6 @@ pub(crate) enum Expr {
     Masquerade { flags: u32 },
     /// `notrack`.
     Notrack,
-    /// An instruction, or a form of one, that we never write.
-    Foreign(String),
 }
 
 /// Which set a lookup uses.
@@ -142,7 +140,7 @@ impl Expr {
             Self::Verdict { code, chain } => {
                 let verdict = Expression::new(attr::immediate::NAME)
                     .with(&attr::immediate::DREG, &REG_VERDICT)
-                    .with(&attr::immediate::VERDICT, &code.cast_unsigned());
+                    .with(&attr::immediate::VERDICT, &verdict_bits(*code));
                 match chain {
                     Some(chain) => verdict.with(&attr::immediate::CHAIN, chain),
                     None => verdict,
@@ -174,19 +172,20 @@ impl Expr {
             Self::Masquerade { flags } => {
                 Expression::new(attr::masq::NAME).with(&attr::masq::FLAGS, flags)
             }
-            Self::Notrack | Self::Foreign(_) => Expression::new(attr::notrack::NAME),
+            Self::Notrack => Expression::new(attr::notrack::NAME),
         }
     }
 
     /// The anonymous set that must be created before the rule.
     pub(crate) fn anonymous_set(&self) -> Option<&SetState> {
-        match self {
-            Self::Lookup {
-                set: SetReference::Anonymous(set),
-                ..
-            } => Some(set),
-            _ => None,
+        if let Self::Lookup {
+            set: SetReference::Anonymous(set),
+            ..
+        } = self
+        {
+            return Some(set);
         }
+        None
     }
 
     /// The kernel module that brings this instruction, for the text of an error.
@@ -194,9 +193,22 @@ impl Expr {
         match self {
             Self::Fib { .. } => Some("nft_fib_inet"),
             Self::Ct { .. } | Self::CtSet { .. } | Self::Notrack => Some("nft_ct"),
-            Self::Nat { .. } => Some("nft_chain_nat"),
+            Self::Nat { .. } => Some("nft_nat"),
             Self::Masquerade { .. } => Some("nft_masq"),
-            _ => None,
+            // Part of the module `nf_tables` itself.
+            Self::Payload { .. }
+            | Self::Meta { .. }
+            | Self::MetaSet { .. }
+            | Self::Rt { .. }
+            | Self::Cmp { .. }
+            | Self::Bitwise { .. }
+            | Self::ToNetworkOrder { .. }
+            | Self::Lookup { .. }
+            | Self::Immediate { .. }
+            | Self::Verdict { .. }
+            | Self::Counter
+            | Self::ObjectReference { .. }
+            | Self::TcpOptionSet { .. } => None,
         }
     }
 }
@@ -229,6 +241,11 @@ fn encode_nat(kind: u32, family: u32, port: Option<u32>, flags: u32) -> Expressi
     }
 }
 
+/// A verdict as libnftnl takes it: `NFT_JUMP` and its like are negative, the attribute is unsigned.
+pub(crate) const fn verdict_bits(code: i32) -> u32 {
+    u32::from_ne_bytes(code.to_ne_bytes())
+}
+
 fn length(data: &[u8]) -> u32 {
     u32::try_from(data.len()).unwrap_or(u32::MAX)
 }
@@ -242,24 +259,45 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// An instruction that was read, with the value of a counter.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    pub(crate) expr: Expr,
-    pub(crate) count: Option<Count>,
+/// An instruction that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LiveExpr {
+    /// One that we could have written.
+    Known(Expr),
+    /// The name of one, or of a form of one, that we never write.
+    Foreign(String),
+}
+
+impl PartialEq<Expr> for LiveExpr {
+    fn eq(&self, wanted: &Expr) -> bool {
+        matches!(self, Self::Known(live) if live == wanted)
+    }
+}
+
+impl fmt::Display for LiveExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(expr) => write!(f, "{expr}"),
+            Self::Foreign(name) => write!(f, "[ {name} … ]"),
+        }
+    }
 }
 
 /// Reads an instruction; `sets` resolves the names that the kernel gave to anonymous sets.
-pub(crate) fn decode(raw: &BorrowedExpression<'_>, sets: &BTreeMap<&str, &SetState>) -> Decoded {
+pub(crate) fn decode(raw: &BorrowedExpression<'_>, sets: &BTreeMap<&str, &SetState>) -> LiveExpr {
     let name = raw.name();
-    let count = raw.get(&attr::counter::PACKETS).map(|packets| Count {
-        packets,
-        bytes: raw.get(&attr::counter::BYTES).unwrap_or_default(),
-    });
-    Decoded {
-        expr: decode_known(&name, raw, sets).unwrap_or(Expr::Foreign(name)),
-        count,
+    match decode_known(&name, raw, sets) {
+        Some(expr) => LiveExpr::Known(expr),
+        None => LiveExpr::Foreign(name),
     }
+}
+
+/// The value of an anonymous counter; `None` for every other instruction.
+pub(crate) fn decode_count(raw: &BorrowedExpression<'_>) -> Option<Count> {
+    Some(Count {
+        packets: raw.get(&attr::counter::PACKETS)?,
+        bytes: raw.get(&attr::counter::BYTES)?,
+    })
 }
 
 /// `None` for every name, register or attribute that [`Expr::encode`] never gives.
@@ -348,7 +386,7 @@ fn decode_known(
         }
         "immediate" => match number(&attr::immediate::DREG)? {
             REG_VERDICT => Expr::Verdict {
-                code: number(&attr::immediate::VERDICT)?.cast_signed(),
+                code: i32::from_ne_bytes(number(&attr::immediate::VERDICT)?.to_ne_bytes()),
                 chain: raw.get(&attr::immediate::CHAIN),
             },
             register => Expr::Immediate {
@@ -390,20 +428,27 @@ fn decode_known(
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Payload { base, offset, len } => write!(
-                f,
-                "[ payload load {len}b @ header {base} + {offset} => reg 1 ]"
-            ),
-            Self::Meta { key } => write!(f, "[ meta load {key} => reg 1 ]"),
-            Self::MetaSet { key } => write!(f, "[ meta set {key} with reg 1 ]"),
-            Self::Ct { key } => write!(f, "[ ct load {key} => reg 1 ]"),
-            Self::CtSet { key } => write!(f, "[ ct set {key} with reg 1 ]"),
-            Self::Rt { key } => write!(f, "[ rt load {key} => reg 1 ]"),
-            Self::Fib { result, flags } => write!(f, "[ fib {flags:#x} result {result} => reg 1 ]"),
+            Self::Payload { base, offset, len } => {
+                let base = name(&["link layer", "network", "transport"], *base);
+                write!(
+                    f,
+                    "[ payload load {len}b @ {base} header + {offset} => reg 1 ]"
+                )
+            }
+            Self::Meta { key } => write!(f, "[ meta load {} => reg 1 ]", name(META_KEYS, *key)),
+            Self::MetaSet { key } => write!(f, "[ meta set {} with reg 1 ]", name(META_KEYS, *key)),
+            Self::Ct { key } => write!(f, "[ ct load {} => reg 1 ]", name(CT_KEYS, *key)),
+            Self::CtSet { key } => write!(f, "[ ct set {} with reg 1 ]", name(CT_KEYS, *key)),
+            Self::Rt { key } => write!(f, "[ rt load {} => reg 1 ]", name(RT_KEYS, *key)),
+            Self::Fib { result, flags } => {
+                write!(
+                    f,
+                    "[ fib {flags:#x} {} => reg 1 ]",
+                    name(FIB_RESULTS, *result)
+                )
+            }
             Self::Cmp { op, data } => {
-                let op = ["eq", "neq", "lt", "lte", "gt", "gte"]
-                    .get(*op as usize)
-                    .unwrap_or(&"?");
+                let op = name(&["eq", "neq", "lt", "lte", "gt", "gte"], *op);
                 write!(f, "[ cmp {op} reg 1 {} ]", Hex(data))
             }
             Self::Bitwise { mask, xor } => {
@@ -461,9 +506,37 @@ impl fmt::Display for Expr {
             }
             Self::Masquerade { .. } => f.write_str("[ masq ]"),
             Self::Notrack => f.write_str("[ notrack ]"),
-            Self::Foreign(name) => write!(f, "[ {name} … ]"),
         }
     }
+}
+
+const META_KEYS: &[&str] = &[
+    "len",
+    "protocol",
+    "priority",
+    "mark",
+    "iif",
+    "oif",
+    "iifname",
+    "oifname",
+    "iiftype",
+    "oiftype",
+    "skuid",
+    "skgid",
+    "nftrace",
+    "rtclassid",
+    "secmark",
+    "nfproto",
+    "l4proto",
+];
+const CT_KEYS: &[&str] = &["state", "direction", "status", "mark"];
+const RT_KEYS: &[&str] = &["classid", "nexthop4", "nexthop6", "tcpmss"];
+const FIB_RESULTS: &[&str] = &["?", "oif", "oifname", "type"];
+
+/// The name of a kernel number; "?" for one that we never write.
+fn name(names: &[&'static str], number: u32) -> &'static str {
+    let index = usize::try_from(number).unwrap_or(usize::MAX);
+    names.get(index).copied().unwrap_or("?")
 }
 
 fn verdict_name(code: i32) -> &'static str {

@@ -63,6 +63,12 @@ pub struct Nftables {
     ownership: Ownership,
 }
 
+/// The daemon moves it between threads.
+const _: () = {
+    const fn assert_send<T: Send>() {}
+    assert_send::<Nftables>();
+};
+
 impl Nftables {
     /// Opens the socket in the network namespace of the calling thread, and asks the kernel for its table flags without
     /// changing anything.
@@ -87,8 +93,9 @@ impl Nftables {
 
     /// Makes the kernel hold exactly this table, in one transaction or none, and reads it back.
     ///
-    /// Nothing is sent when the table is as wanted. On an error the old table stays, except for
-    /// [`Error::NotAsWritten`], where the read-back found something else than what was accepted.
+    /// Nothing is sent when the table is as wanted. After an error the old table is still there, except after
+    /// [`Error::NotAsWritten`] (the read-back found something else than what was accepted), [`Error::Exchange`] and
+    /// [`Error::NoAnswer`] (what the kernel did is not known): then call it again.
     pub fn replace(&mut self, wanted: &Ruleset) -> Result<Applied, Error> {
         let program = compile::compile(wanted)?;
         let live = self.read(&program.table)?;

@@ -7,7 +7,7 @@ use nftnl_sys::libc;
 use shared::plan::ruleset::AddressRange;
 
 use crate::error::Error;
-use crate::expr::{Count, Expr, decode};
+use crate::expr::{Count, LiveExpr, decode, decode_count};
 use crate::netlink::Netlink;
 use crate::set::{ANONYMOUS, SetState};
 use crate::sys::{Chain, ChainHook, NoPayload, Object, Rule, Set, SetElements, Table, Verb};
@@ -60,7 +60,7 @@ pub struct LiveRule {
     pub comment: Option<String>,
     /// Values of its anonymous counters, in order.
     pub counts: Vec<Count>,
-    pub(crate) expressions: Vec<Expr>,
+    pub(crate) expressions: Vec<LiveExpr>,
 }
 
 /// A named counter.
@@ -117,9 +117,7 @@ pub(crate) fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Live>, E
     for _ in 0..ATTEMPTS {
         let before = generation(netlink)?;
         match read_once(netlink, table) {
-            Err(Error::Exchange { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
-                continue;
-            }
+            Err(Error::Exchange { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
             Ok(live) if generation(netlink)? == before => return Ok(live),
             Ok(_) => {}
@@ -278,22 +276,17 @@ fn read_rules(
             let mut expressions = Vec::new();
             let mut counts = Vec::new();
             let rule = Rule::parse(message, |raw| {
-                let decoded = decode(raw, &sets);
-                counts.extend(decoded.count);
-                expressions.push(decoded.expr);
+                counts.extend(decode_count(raw));
+                expressions.push(decode(raw, &sets));
             })?;
-            let rules = chains
-                .iter_mut()
-                .find(|c| c.name == rule.chain)
-                .map(|c| &mut c.rules);
-            rules.into_iter().for_each(|rules| {
-                rules.push(LiveRule {
+            if let Some(chain) = chains.iter_mut().find(|c| c.name == rule.chain) {
+                chain.rules.push(LiveRule {
                     handle: rule.handle,
                     comment: comment(&rule.userdata),
-                    counts: std::mem::take(&mut counts),
-                    expressions: std::mem::take(&mut expressions),
+                    counts,
+                    expressions,
                 });
-            });
+            }
             Some(())
         },
     )?;
@@ -348,4 +341,25 @@ fn comment(userdata: &[u8]) -> Option<String> {
         rest = next;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_comment_is_found_among_other_records() {
+        assert_eq!(comment(b"\x05\x02ab\x00\x03hi\x00").as_deref(), Some("hi"));
+        assert_eq!(comment(b"\x05\x02ab"), None);
+        assert_eq!(comment(b"\x00\x09cut"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_userdata_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = comment(&bytes);
+        }
+    }
 }

@@ -83,10 +83,10 @@ impl Builder {
     pub(crate) fn part(&mut self, part: &Part) -> Result<(), Contradiction> {
         match part {
             Part::InputInterface { name, negated } => {
-                self.interface(libc::NFT_META_IIFNAME, name, *negated)
+                self.interface(libc::NFT_META_IIFNAME, name, *negated);
             }
             Part::OutputInterface { name, negated } => {
-                self.interface(libc::NFT_META_OIFNAME, name, *negated)
+                self.interface(libc::NFT_META_OIFNAME, name, *negated);
             }
             Part::Address {
                 side,
@@ -113,7 +113,7 @@ impl Builder {
             Part::DestinationIsLocal => self.destination_is_local(),
             Part::SourceNotRoutedVia(link) => self.source_not_routed_via(link),
             Part::CtEstablishedRelated => {
-                self.ct_flags(libc::NFT_CT_STATE, STATE_ESTABLISHED | STATE_RELATED)
+                self.ct_flags(libc::NFT_CT_STATE, STATE_ESTABLISHED | STATE_RELATED);
             }
             Part::CtNew => self.ct_flags(libc::NFT_CT_STATE, STATE_NEW),
             Part::CtInvalid => self.ct_flags(libc::NFT_CT_STATE, STATE_INVALID),

@@ -1,14 +1,14 @@
-//! Requests to nf_tables and their answers, one at a time over one socket.
+//! Requests to nftables and their answers, one at a time over one socket.
 use std::io;
 
 use nftnl_sys::libc;
 
 use crate::error::Error;
-use crate::sys::{HEADERS_LEN, Message, Payload, Socket, Verb, to_bytes};
+use crate::sys::{Message, Payload, Socket, Verb, to_bytes};
 
 /// `NFNL_SUBSYS_NFTABLES` in the high byte of a message type.
 const SUBSYSTEM: u16 = 10;
-/// Errors whose message carries no number of ours concern the transaction as a whole.
+/// Where `struct nlmsgerr` has its error: after the 16 bytes of the message's header.
 const ERROR_CODE: std::ops::Range<usize> = 16..20;
 
 /// The socket and the number of the last request.
@@ -39,6 +39,8 @@ enum Received<'a> {
     Data(Message<'a>),
     Done,
     Answer(Answer),
+    /// Something that nobody asked for.
+    Other,
 }
 
 impl Netlink {
@@ -80,6 +82,7 @@ impl Netlink {
                     Received::Data(message) => each(message).ok_or(Error::Malformed { what })?,
                     Received::Done => outcome = Some(0),
                     Received::Answer(answer) => outcome = Some(answer.errno),
+                    Received::Other => {}
                 }
                 Ok(())
             })?;
@@ -149,10 +152,8 @@ impl Netlink {
         };
         while !rest.is_empty() {
             let (header, message, after) = split(rest).ok_or(Error::Malformed { what })?;
-            let received = classify(&header, message).ok_or(Error::Malformed { what })?;
-            if let Some(received) = received {
-                each(header, received)?;
-            }
+            let received = classify(header, message).ok_or(Error::Malformed { what })?;
+            each(header, received)?;
             rest = after;
         }
         Ok(())
@@ -190,20 +191,86 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     Some((header, message, rest))
 }
 
-/// `None` for a message that is cut; `Some(None)` for one that is of no interest.
-fn classify<'a>(header: &Header, message: &'a [u8]) -> Option<Option<Received<'a>>> {
+/// `None` for a message that is cut.
+fn classify(header: Header, message: &[u8]) -> Option<Received<'_>> {
     Some(match i32::from(header.kind) {
         libc::NLMSG_ERROR => {
             let code = i32::from_ne_bytes(message.get(ERROR_CODE)?.try_into().ok()?);
-            Some(Received::Answer(Answer {
+            Received::Answer(Answer {
                 seq: header.seq,
                 errno: code.saturating_neg(),
-            }))
+            })
         }
-        libc::NLMSG_DONE => Some(Received::Done),
-        _ if header.kind >> 8 == SUBSYSTEM && message.len() >= HEADERS_LEN => {
-            Some(Received::Data(Message::new(message)?))
-        }
-        _ => None,
+        libc::NLMSG_DONE => Received::Done,
+        _ if header.kind >> 8 == SUBSYSTEM => Received::Data(Message::new(message)?),
+        _ => Received::Other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The bytes at an address that is a multiple of eight, as in the socket's buffer.
+    fn with_aligned<T>(bytes: &[u8], test: impl FnOnce(&[u8]) -> T) -> T {
+        let mut buffer = vec![0_u8; bytes.len() + 8];
+        let start = buffer.as_ptr().align_offset(8);
+        let aligned = &mut buffer[start..start + bytes.len()];
+        aligned.copy_from_slice(bytes);
+        test(aligned)
+    }
+
+    fn message(kind: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + payload.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), [0; 4], seq.to_ne_bytes(), [0; 4]].concat();
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_refusal_tells_number_and_errno() {
+        let bytes = message(2, 7, &(-libc::EPERM).to_ne_bytes());
+        let (header, message, rest) = split(&bytes).unwrap();
+        assert!(rest.is_empty());
+        let Some(Received::Answer(answer)) = classify(header, message) else {
+            panic!("no answer")
+        };
+        assert_eq!((answer.seq, answer.errno), (7, libc::EPERM));
+    }
+
+    #[test]
+    fn a_refusal_without_its_error_is_cut() {
+        let bytes = message(2, 7, &[0, 0]);
+        let (header, message, _) = split(&bytes).unwrap();
+        assert!(classify(header, message).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_split_without_panic_and_to_the_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            with_aligned(&bytes, |mut rest| {
+                while let Some((header, message, after)) = split(rest) {
+                    assert!(message.len() >= 16 && after.len() < rest.len());
+                    let _ = classify(header, message);
+                    rest = after;
+                }
+            });
+        }
+
+        #[test]
+        fn messages_come_apart_as_they_were_put_together(payloads in prop::collection::vec(0_usize..40, 1..5)) {
+            let bytes: Vec<u8> = payloads.iter().flat_map(|len| message(0x0a01, 1, &vec![1; *len])).collect();
+            let mut rest = bytes.as_slice();
+            for len in payloads {
+                let (header, message, after) = split(rest).unwrap();
+                prop_assert_eq!((header.kind, header.seq, message.len()), (0x0a01, 1, 16 + len));
+                rest = after;
+            }
+            prop_assert!(rest.is_empty());
+        }
+    }
 }

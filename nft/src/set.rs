@@ -6,6 +6,7 @@ use nftnl_sys::libc;
 use shared::config::common::PortRange;
 use shared::plan::ruleset::{AddressRange, Family, Set, VerdictMap, merged_ports};
 
+use crate::expr::verdict_bits;
 use crate::sys::{Element, ElementTarget, SetHeader};
 
 /// The name that asks the kernel to name an anonymous set.
@@ -90,7 +91,7 @@ impl SetState {
             starts: true,
             open: false,
             target: Some(ElementTarget {
-                verdict: libc::NFT_JUMP.cast_unsigned(),
+                verdict: verdict_bits(libc::NFT_JUMP),
                 chain: Some(chain.clone()),
             }),
         };
@@ -181,7 +182,7 @@ impl SetState {
                 Some(group)
                     if !element.starts && group.len() == 1 && group.iter().all(|e| e.starts) =>
                 {
-                    group.push(element)
+                    group.push(element);
                 }
                 Some(_) | None => groups.push(vec![element]),
             }

@@ -230,7 +230,7 @@ impl Transaction {
         let modules: Vec<&str> = rule
             .expressions
             .iter()
-            .filter_map(|e| e.kernel_module())
+            .filter_map(super::expr::Expr::kernel_module)
             .collect();
         if let Some(step) = self.steps.last_mut().filter(|_| !modules.is_empty()) {
             step.remedy = module_remedy(&modules.join(", "));
@@ -261,9 +261,9 @@ impl Transaction {
             .map(|s| BatchMessage::new(s.verb, &*s.payload))
             .collect();
         let mut batch = Batch::new();
-        messages
-            .iter()
-            .for_each(|message| batch.add(message, MsgType::Add));
+        for message in &messages {
+            batch.add(message, MsgType::Add);
+        }
         let bytes = match mode {
             Mode::Commit => batch.finalize().iter().flatten().copied().collect(),
             Mode::Check => unfinished(&batch),

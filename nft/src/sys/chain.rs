@@ -43,7 +43,7 @@ impl Chain {
                     chain.0.as_ptr(),
                     sys::NFTNL_CHAIN_PRIO as u16,
                     hook.priority,
-                )
+                );
             };
         }
         chain

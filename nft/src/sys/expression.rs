@@ -128,10 +128,6 @@ pub(crate) mod attribute {
 }
 
 impl<T> Attribute<T> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "attribute numbers of libnftnl are below 32"
-    )]
     const fn new(expression: &'static CStr, number: u32) -> Self {
         Self {
             expression,

@@ -7,6 +7,10 @@
     unsafe_code,
     reason = "libnftnl and socket options are C interfaces; each call is wrapped here"
 )]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "libnftnl takes attribute numbers as u16, its headers give them as u32, and all are below 32"
+)]
 
 mod chain;
 mod counter;
@@ -30,19 +34,19 @@ pub(crate) use set::{Element, ElementTarget, Set, SetElements, SetHeader};
 pub(crate) use socket::Socket;
 pub(crate) use table::Table;
 
-/// The kernel's header of every nf_tables message is `nlmsghdr` (16 bytes) and `nfgenmsg` (4 bytes).
-pub(crate) const HEADERS_LEN: usize = 20;
+/// The kernel's header of every nftables message is `nlmsghdr` (16 bytes) and `nfgenmsg` (4 bytes).
+const HEADERS_LEN: usize = 20;
 
 /// A complete netlink message, aligned and long enough for libnftnl's parsers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
-    /// `None` unless the bytes are one whole, aligned nf_tables message.
+    /// `None` unless the bytes are one whole, aligned nftables message.
     pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
         let whole = usize::try_from(u32::from_ne_bytes(length)) == Ok(bytes.len());
-        let aligned = bytes.as_ptr().cast::<libc::nlmsghdr>().is_aligned();
+        let aligned = Self(bytes).header().is_aligned();
         (whole && aligned && bytes.len() >= HEADERS_LEN).then_some(Self(bytes))
     }
 
@@ -57,7 +61,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Which verb an nf_tables message has: type and netlink flags.
+/// Which verb an nftables message has: type and netlink flags.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Verb {
     /// `NFT_MSG_*` of `linux/netfilter/nf_tables.h`.
@@ -66,11 +70,11 @@ pub(crate) struct Verb {
     pub(crate) flags: i32,
 }
 
-/// A message under construction, in a buffer with room for the largest nf_tables message. Only this module makes one.
+/// A message under construction, in a buffer with room for the largest nftables message. Only this module makes one.
 #[derive(Debug)]
 pub(crate) struct OpenMessage(*mut libc::nlmsghdr);
 
-/// Something that can be the payload of an nf_tables message of family `inet`.
+/// Something that can be the payload of an nftables message of family `inet`.
 pub(crate) trait Payload {
     /// Appends the attributes to the message.
     fn append(&self, message: &OpenMessage);

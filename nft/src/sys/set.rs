@@ -232,7 +232,7 @@ impl Element {
             let flags = libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs();
             // SAFETY: the element is alive; the attribute is a u32.
             unsafe {
-                sys::nftnl_set_elem_set_u32(raw.as_ptr(), sys::NFTNL_SET_ELEM_FLAGS as u16, flags)
+                sys::nftnl_set_elem_set_u32(raw.as_ptr(), sys::NFTNL_SET_ELEM_FLAGS as u16, flags);
             };
         }
         if self.open {

@@ -10,18 +10,15 @@ const RECEIVE_BUFFER: i32 = 4 << 20;
 /// Twice the longest datagram of a dump (`netlink_recvmsg` allocates at most 32 KiB).
 const DATAGRAM: usize = 64 << 10;
 
-/// A netlink socket for nf_tables.
+/// A netlink socket for `nf_tables`.
 pub(crate) struct Socket {
     socket: mnl::Socket,
-    buffer: Box<Datagram>,
+    /// Words, because the headers of netlink messages must be aligned.
+    buffer: Vec<u64>,
 }
 
 // SAFETY: libmnl's socket is a descriptor and an address on the heap; nothing in it belongs to a thread.
 unsafe impl Send for Socket {}
-
-/// Aligned as the headers of netlink messages must be.
-#[repr(C, align(8))]
-struct Datagram([u8; DATAGRAM]);
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +39,7 @@ impl Socket {
         let _ = set_option(&socket, SocketOption::ReceiveBufferForce, RECEIVE_BUFFER);
         Ok(Self {
             socket,
-            buffer: Box::new(Datagram([0; DATAGRAM])),
+            buffer: vec![0; DATAGRAM / size_of::<u64>()],
         })
     }
 
@@ -66,8 +63,11 @@ impl Socket {
 
     /// Receives one datagram; `WouldBlock` if none is waiting.
     pub(crate) fn receive(&mut self) -> io::Result<&[u8]> {
-        let length = self.socket.recv_raw(&mut self.buffer.0)?;
-        Ok(self.buffer.0.get(..length).unwrap_or_default())
+        let start = self.buffer.as_mut_ptr().cast::<u8>();
+        // SAFETY: the words of the buffer are `DATAGRAM` bytes, and are borrowed mutably for as long as these are.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, DATAGRAM) };
+        let length = self.socket.recv_raw(bytes)?;
+        Ok(bytes.get(..length).unwrap_or_default())
     }
 }
 
@@ -117,7 +117,7 @@ fn set_option(socket: &impl AsRawFd, option: SocketOption, value: i32) -> io::Re
 }
 
 /// A child process must not inherit the socket: the table would keep its owner after our death. And reading must not
-/// block: the kernel answers nf_tables requests before `send` and `recv` return, so an empty queue means no answer.
+/// block: the kernel answers nftables requests before `send` and `recv` return, so an empty queue means no answer.
 fn close_on_exec_and_non_blocking(socket: &impl AsRawFd) -> io::Result<()> {
     for (command, value) in [
         (libc::F_SETFD, libc::FD_CLOEXEC),

@@ -30,7 +30,7 @@ impl Table {
         if let Some(flags) = flags {
             // SAFETY: the table is alive; the attribute is a u32.
             unsafe {
-                sys::nftnl_table_set_u32(table.0.as_ptr(), sys::NFTNL_TABLE_FLAGS as u16, flags)
+                sys::nftnl_table_set_u32(table.0.as_ptr(), sys::NFTNL_TABLE_FLAGS as u16, flags);
             };
         }
         table

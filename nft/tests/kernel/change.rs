@@ -30,6 +30,7 @@ fn counting(ports: &[u16]) -> Ruleset {
         maps: vec![map("m4", Family::Ipv4, &[("192.0.2.1", "target")])],
         chains: vec![
             chain("target", Vec::new()),
+            chain("other", Vec::new()),
             base(
                 "first",
                 ChainKind::Filter,
@@ -86,7 +87,7 @@ fn a_change_of_elements_keeps_every_counter() {
         Family::Ipv4,
         &["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"],
     );
-    wanted.maps[0] = map("m4", Family::Ipv4, &[("192.0.2.2", "target")]);
+    wanted.maps[0] = map("m4", Family::Ipv4, &[("192.0.2.1", "other")]);
     if let Some(counts) = counts_after(
         &wanted,
         Applied::Elements {
@@ -109,7 +110,7 @@ fn a_change_of_one_chain_keeps_the_counters_of_the_others() {
 #[test]
 fn a_change_of_the_frame_keeps_named_counters() {
     let mut wanted = counting(&[9]);
-    wanted.chains.swap(1, 2);
+    wanted.chains.swap(2, 3);
     if let Some(counts) = counts_after(&wanted, Applied::Replaced) {
         assert!(counts.0 >= 1, "{counts:?}");
         assert_eq!(counts.1, 0);
@@ -395,10 +396,10 @@ fn drift_is_told_in_words() {
         assert_eq!(texts, [
             "the object q is not ours".to_owned(),
             "the chain intruder is not ours".to_owned(),
-            "chain guard is type filter hook 0 priority -300 policy drop instead of type filter hook 0 priority -300 policy accept".to_owned(),
+            "chain guard is `type filter hook prerouting priority -300; policy drop;` instead of `type filter hook prerouting priority -300; policy accept;`".to_owned(),
             format!(
-                "chain forward has a rule that is not ours (handle {handle}): [ meta load 16 => reg 1 ] [ cmp eq reg 1 0x06 ] \
-                 [ payload load 2b @ header 2 + 2 => reg 1 ] [ cmp eq reg 1 0x0016 ] [ immediate reg 0 accept ]"
+                "chain forward has a rule that is not ours (handle {handle}): [ meta load l4proto => reg 1 ] [ cmp eq reg 1 0x06 ] \
+                 [ payload load 2b @ transport header + 2 => reg 1 ] [ cmp eq reg 1 0x0016 ] [ immediate reg 0 accept ]"
             ),
             "chain source_nat lacks its rule 1 `oifname \"edge0\" ct status dnat masquerade`".to_owned(),
             "the set absent is missing".to_owned(),

@@ -23,7 +23,7 @@ fn this_kernel_protects_the_table() {
         assert_eq!(
             Nftables::open().unwrap().ownership(),
             Ownership::OwnerPersist
-        )
+        );
     });
 }
 

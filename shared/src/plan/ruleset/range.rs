@@ -182,7 +182,7 @@ pub fn merged_ports(ports: &[PortRange]) -> Vec<PortRange> {
     for range in sorted {
         match merged.last_mut() {
             Some(last) if range.first <= last.last.saturating_add(1) => {
-                last.last = last.last.max(range.last)
+                last.last = last.last.max(range.last);
             }
             Some(_) | None => merged.push(range),
         }
@@ -202,7 +202,7 @@ mod tests {
         texts.iter().map(|t| t.parse().unwrap()).collect()
     }
 
-    fn texts(ranges: Vec<AddressRange>) -> Vec<String> {
+    fn texts(ranges: &[AddressRange]) -> Vec<String> {
         ranges.iter().map(ToString::to_string).collect()
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn touching_networks_become_one_range() {
         let networks = nets(&["104.24.0.0/14", "104.16.0.0/13"]);
         assert_eq!(
-            texts(merged_ranges(networks.clone())),
+            texts(&merged_ranges(networks.clone())),
             ["104.16.0.0-104.27.255.255"]
         );
         assert_eq!(
