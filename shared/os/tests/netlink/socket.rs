@@ -122,10 +122,10 @@ fn ten_thousand_routes_are_read_in_full() {
     in_namespace(|| async {
         let netlink = Netlink::open().unwrap();
         reconcile(&netlink, &desired()).await;
-        let batch: String = (0..10_000)
+        let batch: Vec<String> = (0..10_000)
             .map(|n| {
                 format!(
-                    "route add 10.{}.{}.{}/32 dev edge0\n",
+                    "route add 10.{}.{}.{}/32 dev edge0",
                     100 + n / 65_536,
                     n / 256 % 256,
                     n % 256
@@ -134,7 +134,7 @@ fn ten_thousand_routes_are_read_in_full() {
             .collect();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("batch");
-        std::fs::write(&file, batch).unwrap();
+        std::fs::write(&file, batch.join("\n")).unwrap();
         ip(&format!("-batch {}", file.display()));
         let actual = netlink.read(&desired()).await.unwrap();
         let foreign = actual.routes.iter().filter(|route| route.protocol == 3);
