@@ -9,8 +9,9 @@ use shared::model::key::KEY_LEN;
 use shared::model::{KeyError, PrivateKey};
 use zeroize::Zeroizing;
 
+use crate::atomic_file;
 use crate::random::{self, RandomError};
-use crate::{atomic_file, syscall};
+use crate::sys::process as syscall;
 
 /// Permissions of a key file.
 const FILE_MODE: u32 = 0o600;

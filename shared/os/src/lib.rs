@@ -11,7 +11,7 @@
 //! | [`atomic_file`] | files that are either the old or the new ones |
 //! | [`random`] | random bytes for keys |
 //! | [`clock`] | the one place that reads the time |
-//! | [`sys`] | system calls of the data path, each behind a safe function |
+//! | [`sys`] | system calls, each behind a safe function |
 //! | [`netns`] | a closure in a network namespace of its own, for tests |
 #![warn(missing_docs)]
 
@@ -23,7 +23,6 @@ pub mod netns;
 pub mod process;
 pub mod random;
 pub mod sys;
-mod syscall;
 pub mod sysctl;
 pub mod tun;
 pub mod udp;

@@ -1,7 +1,7 @@
 //! A network namespace of one's own for a closure: for tests that talk to the real kernel.
 use std::{io, process::Command, thread};
 
-use crate::syscall;
+use crate::sys::process as syscall;
 
 /// The variable that lets kernel tests pass without doing anything where they can't run.
 pub const UNPRIVILEGED: &str = "WG_EDGE_UNPRIVILEGED";

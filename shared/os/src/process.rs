@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::syscall;
+use crate::sys::process as syscall;
 
 /// `CAP_NET_ADMIN` of `include/uapi/linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;

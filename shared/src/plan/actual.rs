@@ -1,4 +1,4 @@
-//! The kernel state that is there, as far as it concerns a [`Desired`](super::Desired).
+//! The kernel state that is there, as far as it concerns a [`Desired`].
 use std::fmt;
 use std::net::IpAddr;
 

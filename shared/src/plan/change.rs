@@ -278,3 +278,135 @@ fn write_removed_rule(f: &mut fmt::Formatter<'_>, live: LiveRule) -> fmt::Result
 const fn ip_rule(rule: RoutingRule) -> &'static str {
     if rule.ipv6 { "ip -6 rule" } else { "ip rule" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::actual::UNICAST;
+
+    #[test]
+    fn changes_read_like_the_commands_that_make_them() {
+        let name: InterfaceName = "edge0".parse().unwrap();
+        let address = Address {
+            link: name.clone(),
+            address: "fd17::1".parse().unwrap(),
+            prefix_len: 64,
+        };
+        let route = Route {
+            destination: "10.17.5.0/24".parse().unwrap(),
+            link: name.clone(),
+            table: 254,
+            source: Some("10.17.0.1".parse().unwrap()),
+        };
+        let foreign = LiveRoute {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            table: 51_820,
+            link: Some("eth0".to_owned()),
+            gateway: Some("192.0.2.1".parse().unwrap()),
+            source: None,
+            metric: 100,
+            tos: 0x10,
+            protocol: 4,
+            route_type: UNICAST,
+        };
+        let blackhole = LiveRoute {
+            link: None,
+            gateway: None,
+            metric: 0,
+            tos: 0,
+            route_type: 6,
+            ..foreign.clone()
+        };
+        let rule = RoutingRule {
+            ipv6: true,
+            priority: 5182,
+            mark: 0x0100_0000,
+            mask: 0x3f00_0000,
+            table: 51_820,
+        };
+        let live = LiveRule {
+            rule: RoutingRule {
+                mark: 0,
+                mask: 0,
+                ipv6: false,
+                ..rule
+            },
+            protocol: 3,
+            plain: false,
+        };
+        let sysctl = Sysctl {
+            path: ["net", "ipv4", "ip_forward"].map(str::to_owned).to_vec(),
+            value: "1".to_owned(),
+            of_our_link: false,
+        };
+        let dotted = Sysctl {
+            path: ["net", "ipv4", "conf", "eth0.100", "rp_filter"]
+                .map(str::to_owned)
+                .to_vec(),
+            value: "2".to_owned(),
+            of_our_link: false,
+        };
+        let mtu = |was| Change::SetLinkMtu {
+            name: name.clone(),
+            mtu: 1420,
+            was,
+        };
+        for (change, line) in [
+            (
+                mtu(Some(1500)),
+                "ip link set dev edge0 mtu 1420  # was 1500",
+            ),
+            (mtu(None), "ip link set dev edge0 mtu 1420"),
+            (
+                Change::AddAddress(address.clone()),
+                "ip address add fd17::1/64 dev edge0",
+            ),
+            (
+                Change::RemoveAddress(address),
+                "ip address delete fd17::1/64 dev edge0",
+            ),
+            (
+                Change::AddRoute {
+                    route,
+                    protocol: 175,
+                },
+                "ip route add 10.17.5.0/24 dev edge0 table 254 proto 175 src 10.17.0.1",
+            ),
+            (
+                Change::RemoveRoute(foreign),
+                "ip route delete 0.0.0.0/0 tos 0x10 via 192.0.2.1 dev eth0 table 51820 proto 4 metric 100",
+            ),
+            (
+                Change::RemoveRoute(blackhole),
+                "ip route delete blackhole 0.0.0.0/0 table 51820 proto 4",
+            ),
+            (
+                Change::AddRule {
+                    rule,
+                    protocol: 175,
+                },
+                "ip -6 rule add pref 5182 fwmark 0x1000000/0x3f000000 lookup 51820 protocol 175",
+            ),
+            (
+                Change::RemoveRule(live),
+                "ip rule delete pref 5182 lookup 51820 protocol 3  # has further selectors",
+            ),
+            (
+                Change::SetSysctl {
+                    sysctl,
+                    was: Some("0".to_owned()),
+                },
+                "sysctl -w net.ipv4.ip_forward=1  # was 0",
+            ),
+            (
+                Change::SetSysctl {
+                    sysctl: dotted,
+                    was: None,
+                },
+                "sysctl -w net/ipv4/conf/eth0.100/rp_filter=2",
+            ),
+        ] {
+            assert_eq!(change.to_string(), line);
+        }
+    }
+}

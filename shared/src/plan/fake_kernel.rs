@@ -60,9 +60,9 @@ impl FakeKernel {
             Change::SetLinkUp { name } => {
                 self.link(name)?.up = true;
                 let addresses = self.addresses_of(name);
-                addresses
-                    .iter()
-                    .for_each(|address| self.add_network_route(address));
+                for address in &addresses {
+                    self.add_network_route(address);
+                }
                 Ok(())
             }
             Change::AddAddress(address) => self.add_address(address),

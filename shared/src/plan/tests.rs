@@ -381,7 +381,9 @@ proptest! {
     ) {
         let mut kernel = foreign_kernel(promotes_secondaries);
         reconcile(&mut kernel, &first)?;
-        drifts.iter().for_each(|step| drift(&mut kernel, step));
+        for step in &drifts {
+            drift(&mut kernel, step);
+        }
         let changes = reconcile(&mut kernel, &second)?;
         assert_reached(&kernel, &second, &changes)?;
     }
@@ -393,7 +395,9 @@ proptest! {
     ) {
         let mut kernel = foreign_kernel(false);
         reconcile(&mut kernel, &desired)?;
-        drifts.iter().for_each(|step| drift(&mut kernel, step));
+        for step in &drifts {
+            drift(&mut kernel, step);
+        }
         let theirs = foreign(&kernel, &desired);
         for change in removal(&desired, &kernel.read(&desired)) {
             prop_assert!(kernel.apply(&change).is_ok(), "{}", change);

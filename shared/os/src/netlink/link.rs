@@ -6,7 +6,8 @@ use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo as Info, LinkMessage,
 };
-use shared::plan::{Change, LinkKind, LiveLink};
+use shared::model::InterfaceName;
+use shared::plan::{LinkKind, LiveLink};
 
 use super::RequestError;
 use super::connection::Connection;
@@ -66,35 +67,18 @@ pub(super) async fn index_of(
     Ok(message.map(|message| message.header.index))
 }
 
-/// The message that sets an attribute of a link; `None` for changes that are about something else.
-pub(super) fn set(change: &Change) -> Option<LinkMessage> {
-    let (name, attribute) = match change {
-        Change::SetLinkAlias { name, alias } => (name, Some(LinkAttribute::IfAlias(alias.clone()))),
-        Change::SetLinkMtu { name, mtu, .. } => (name, Some(LinkAttribute::Mtu(*mtu))),
-        Change::SetLinkTxQueueLen {
-            name, txqueuelen, ..
-        } => (name, Some(LinkAttribute::TxQueueLen(*txqueuelen))),
-        Change::SetLinkUp { name } => (name, None),
-        Change::AddLink(_)
-        | Change::RemoveLink { .. }
-        | Change::AddAddress(_)
-        | Change::RemoveAddress(_)
-        | Change::AddRoute { .. }
-        | Change::RemoveRoute(_)
-        | Change::AddRule { .. }
-        | Change::RemoveRule(_)
-        | Change::SetSysctl { .. } => return None,
-    };
+/// The message that sets an attribute of a link, or brings it up when there is none.
+pub(super) fn message(name: &InterfaceName, attribute: Option<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.to_string()));
     if attribute.is_none() {
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
     }
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_string()));
     message.attributes.extend(attribute);
-    Some(message)
+    message
 }
 
 pub(super) fn index_message(index: u32) -> LinkMessage {

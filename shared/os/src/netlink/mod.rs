@@ -8,6 +8,7 @@
 )]
 
 mod address;
+mod apply;
 mod connection;
 mod error;
 mod link;
@@ -16,10 +17,8 @@ mod route;
 mod rule;
 mod watch;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage as Message;
 use shared::model::InterfaceName;
-use shared::plan::{Change, Desired, LinkKind, Route, removal};
+use shared::plan::{Actual, Change, Desired, removal};
 use tokio::sync::Mutex;
 
 pub use address::LocalAddress;
@@ -51,7 +50,7 @@ impl Netlink {
     }
 
     /// What is live of what concerns `desired`, sysctls included.
-    pub async fn read(&self, desired: &Desired) -> Result<shared::plan::Actual, ReadError> {
+    pub async fn read(&self, desired: &Desired) -> Result<Actual, ReadError> {
         let mut connection = self.connection.lock().await;
         let mut actual = read::everything(&mut connection).await?;
         drop(connection);
@@ -64,17 +63,9 @@ impl Netlink {
 
     /// Makes one change. What is already as it should be is a success: an address that is there, a route that is gone.
     pub async fn apply(&self, change: &Change) -> Result<(), ApplyError> {
-        if let Change::SetSysctl { sysctl, .. } = change {
-            return sysctl::write(&sysctl.path, &sysctl.value).map_err(|source| {
-                ApplyError::Sysctl {
-                    change: change.to_string(),
-                    source,
-                }
-            });
-        }
         let mut connection = self.connection.lock().await;
         tracing::debug!(%change, "applying");
-        apply(&mut connection, change).await
+        apply::apply(&mut connection, change).await
     }
 
     /// Removes everything of ours, wanted or not: routes, rules, and the links with what is on them. Goes on after an
@@ -103,12 +94,8 @@ impl Netlink {
 
     /// Removes a link if it is a TUN link with this alias. `Ok(false)` when there is no link of this name.
     pub async fn delete_link(&self, name: &InterfaceName, alias: &str) -> Result<bool, ApplyError> {
-        let change = Change::RemoveLink {
-            name: name.clone(),
-            alias: alias.to_owned(),
-        };
         let mut connection = self.connection.lock().await;
-        delete_link(&mut connection, &change, name, alias).await
+        apply::remove_link(&mut connection, name, alias).await
     }
 
     /// The link that the default route leads to: IPv4 first, then IPv6; of several routes the one with the lowest
@@ -144,160 +131,4 @@ pub enum RemoveAllError {
     /// These changes failed; the others were made.
     #[error("{} of our kernel objects could not be removed: {}", .0.len(), error::join(.0))]
     Apply(Vec<ApplyError>),
-}
-
-async fn apply(connection: &mut Connection, change: &Change) -> Result<(), ApplyError> {
-    let failed = ApplyError::of(change);
-    match change {
-        Change::AddLink(link) => Err(ApplyError::NotForNetlink {
-            name: link.name.clone(),
-        }),
-        Change::RemoveLink { name, alias } => {
-            delete_link(connection, change, name, alias).await.map(drop)
-        }
-        Change::SetLinkAlias { .. }
-        | Change::SetLinkMtu { .. }
-        | Change::SetLinkTxQueueLen { .. }
-        | Change::SetLinkUp { .. } => match link::set(change) {
-            Some(message) => connection
-                .change(Message::SetLink(message), 0)
-                .await
-                .map_err(failed),
-            None => Ok(()),
-        },
-        Change::AddAddress(wanted) => {
-            let index = link_index(connection, change, wanted.link.as_str()).await?;
-            let message = Message::NewAddress(address::message(wanted, index));
-            let result = connection.change(message, NLM_F_CREATE | NLM_F_EXCL).await;
-            tolerate(result, &[libc::EEXIST]).map_err(failed)
-        }
-        Change::RemoveAddress(live) => {
-            let Some(index) = find_link(connection, change, live.link.as_str()).await? else {
-                return Ok(());
-            };
-            let message = Message::DelAddress(address::message(live, index));
-            let result = connection.change(message, 0).await;
-            tolerate(result, &[libc::EADDRNOTAVAIL, libc::ENODEV]).map_err(failed)
-        }
-        Change::AddRoute { route, protocol } => {
-            add_route(connection, change, route, *protocol).await
-        }
-        Change::RemoveRoute(live) => {
-            let index = match &live.link {
-                None => None,
-                Some(name) => match find_link(connection, change, name).await? {
-                    None => return Ok(()),
-                    found => found,
-                },
-            };
-            let message = Message::DelRoute(route::live_message(live, index));
-            let result = connection.change(message, 0).await;
-            tolerate(result, &[libc::ESRCH]).map_err(failed)
-        }
-        Change::AddRule { rule, protocol } => {
-            let message = Message::NewRule(rule::message(*rule, *protocol));
-            let result = connection.change(message, NLM_F_CREATE | NLM_F_EXCL).await;
-            tolerate(result, &[libc::EEXIST]).map_err(failed)
-        }
-        Change::RemoveRule(live) => {
-            let listed = rule::listed(connection, *live).await;
-            let Some(message) = listed.map_err(ApplyError::of(change))? else {
-                return Ok(());
-            };
-            let result = connection.change(Message::DelRule(message), 0).await;
-            tolerate(result, &[libc::ENOENT]).map_err(failed)
-        }
-        Change::SetSysctl { .. } => Ok(()), // not netlink: done by `Netlink::apply`
-    }
-}
-
-/// `EEXIST` is a success only if the route that is there is this one; a foreign one would swallow our traffic.
-async fn add_route(
-    connection: &mut Connection,
-    change: &Change,
-    wanted: &Route,
-    protocol: u8,
-) -> Result<(), ApplyError> {
-    let failed = ApplyError::of(change);
-    let index = link_index(connection, change, wanted.link.as_str()).await?;
-    let message = Message::NewRoute(route::message(wanted, index, protocol));
-    let result = connection.change(message, NLM_F_CREATE | NLM_F_EXCL).await;
-    let Err(error) = result else { return Ok(()) };
-    if error.errno() != Some(libc::EEXIST) {
-        return Err(failed(error));
-    }
-    let names = link::names(connection)
-        .await
-        .map_err(ApplyError::of(change))?;
-    let live = route::all(connection, &names)
-        .await
-        .map_err(ApplyError::of(change))?;
-    if live
-        .iter()
-        .any(|live| live.is(wanted, protocol) || live.is_kernel_made(wanted))
-    {
-        return Ok(());
-    }
-    Err(match live.into_iter().find(|live| live.excludes(wanted)) {
-        Some(by) => ApplyError::RouteTaken {
-            change: change.to_string(),
-            by: by.to_string(),
-        },
-        None => failed(error),
-    })
-}
-
-/// Checks kind and alias in the same breath and removes by index, so that neither a foreign link of the same name nor a
-/// link renamed meanwhile can be hit.
-async fn delete_link(
-    connection: &mut Connection,
-    change: &Change,
-    name: &InterfaceName,
-    alias: &str,
-) -> Result<bool, ApplyError> {
-    let found = link::by_name(connection, name.as_str()).await;
-    let Some(info) = found.map_err(ApplyError::of(change))? else {
-        return Ok(false);
-    };
-    if info.link.kind != LinkKind::Tun || info.link.alias != alias || alias.is_empty() {
-        return Err(ApplyError::NotOurLink {
-            name: name.clone(),
-            kind: info.link.kind,
-            alias: info.link.alias,
-        });
-    }
-    let result = connection
-        .change(Message::DelLink(link::index_message(info.index)), 0)
-        .await;
-    tolerate(result, &[libc::ENODEV])
-        .map(|()| true)
-        .map_err(ApplyError::of(change))
-}
-
-async fn find_link(
-    connection: &mut Connection,
-    change: &Change,
-    name: &str,
-) -> Result<Option<u32>, ApplyError> {
-    let found = link::index_of(connection, name).await;
-    found.map_err(ApplyError::of(change))
-}
-
-async fn link_index(
-    connection: &mut Connection,
-    change: &Change,
-    name: &str,
-) -> Result<u32, ApplyError> {
-    let found = find_link(connection, change, name).await?;
-    found.ok_or_else(|| ApplyError::LinkMissing {
-        change: change.to_string(),
-        name: name.to_owned(),
-    })
-}
-
-fn tolerate(result: Result<(), RequestError>, errnos: &[i32]) -> Result<(), RequestError> {
-    match result {
-        Err(error) if error.errno().is_some_and(|errno| errnos.contains(&errno)) => Ok(()),
-        other => other,
-    }
 }

@@ -1,7 +1,8 @@
-//! Every `unsafe` of packet I/O, one kind of system call per file, behind functions that are safe to call.
+//! Every `unsafe` of this crate, one kind of system call per file, behind functions that are safe to call.
 pub mod event;
 pub(crate) mod message;
 pub mod poll;
+pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod tun;
 

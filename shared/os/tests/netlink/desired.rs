@@ -1,5 +1,7 @@
 //! What is wanted stands in the kernel, whatever was there before.
-use shared::plan::{Address, Link, Route, RoutingRule};
+use std::process::Command;
+
+use shared::plan::{Address, Change, Changes, Link, Route, RoutingRule, difference, removal};
 use shared_os::netlink::Netlink;
 use shared_os::sysctl;
 
@@ -239,4 +241,46 @@ fn two_links_have_each_their_own() {
         assert!(!everything().contains("edge1"));
         assert!(!ip("rule show").contains("5183:"));
     });
+}
+
+#[test]
+fn printed_commands_do_what_they_say() {
+    in_namespace(|| async {
+        let netlink = Netlink::open().unwrap();
+        let first = difference(&desired(), &netlink.read(&desired()).await.unwrap());
+        first.iter().for_each(run);
+        let mut other = desired();
+        other.links[0].mtu = 1400;
+        other.addresses[0] = address("10.17.0.9/24");
+        other.routes = vec![route("10.17.5.0/24", 254, None), route("::/0", TABLE, None)];
+        other.rules = vec![rule(true, 5190)];
+        for wanted in [desired(), other] {
+            let changes = difference(&wanted, &netlink.read(&wanted).await.unwrap());
+            changes.iter().for_each(run);
+            let again = difference(&wanted, &netlink.read(&wanted).await.unwrap());
+            assert_eq!(again, Changes::default());
+        }
+        let all = removal(&desired(), &netlink.read(&desired()).await.unwrap());
+        all.iter().for_each(run);
+        assert_eq!(
+            removal(&desired(), &netlink.read(&desired()).await.unwrap()),
+            []
+        );
+    });
+}
+
+/// The line as an operator would paste it; sysctl(8) alone is not asked for, since small systems lack it.
+fn run(change: &Change) {
+    if let Change::SetSysctl { sysctl, .. } = change {
+        return sysctl::write(&sysctl.path, &sysctl.value).unwrap();
+    }
+    let output = Command::new("sh")
+        .args(["-c", &change.to_string()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{change}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

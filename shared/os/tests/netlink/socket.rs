@@ -1,9 +1,10 @@
 //! The socket itself: requests, answers, errors, notifications.
+use std::process::Command;
 use std::time::Duration;
 
 use shared::plan::{Change, difference, removal};
 use shared_os::netlink::{Event, Netlink};
-use shared_os::netns;
+use shared_os::{netns, process};
 
 use crate::world::{add_tun, address, desired, in_namespace, ip, reconcile, route};
 
@@ -122,10 +123,10 @@ fn ten_thousand_routes_are_read_in_full() {
     in_namespace(|| async {
         let netlink = Netlink::open().unwrap();
         reconcile(&netlink, &desired()).await;
-        let batch: String = (0..10_000)
+        let batch: Vec<String> = (0..10_000)
             .map(|n| {
                 format!(
-                    "route add 10.{}.{}.{}/32 dev edge0\n",
+                    "route add 10.{}.{}.{}/32 dev edge0",
                     100 + n / 65_536,
                     n / 256 % 256,
                     n % 256
@@ -134,7 +135,7 @@ fn ten_thousand_routes_are_read_in_full() {
             .collect();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("batch");
-        std::fs::write(&file, batch).unwrap();
+        std::fs::write(&file, batch.join("\n")).unwrap();
         ip(&format!("-batch {}", file.display()));
         let actual = netlink.read(&desired()).await.unwrap();
         let foreign = actual.routes.iter().filter(|route| route.protocol == 3);
@@ -158,4 +159,51 @@ fn ipv6_that_is_switched_off_is_named() {
         assert!(text.contains("switch IPv6 on with `sysctl -w "), "{text}");
         assert!(!text.contains("privilege"), "{text}");
     });
+}
+
+/// Runs itself again in the same namespace, as root without `CAP_NET_ADMIN`.
+#[test]
+fn missing_privilege_is_named_and_reading_needs_none() {
+    const INNER: &str = "WG_EDGE_TEST_WITHOUT_NET_ADMIN";
+    if std::env::var_os(INNER).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        return runtime.block_on(without_net_admin());
+    }
+    in_namespace(|| async {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "socket::missing_privilege_is_named_and_reading_needs_none",
+            ])
+            .env(INNER, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    });
+}
+
+async fn without_net_admin() {
+    let missing = process::require_net_admin().unwrap_err();
+    assert!(missing.to_string().contains("CAP_NET_ADMIN"), "{missing}");
+    let netlink = Netlink::open().unwrap();
+    let name = "eth0".parse().unwrap();
+    assert!(netlink.link(&name).await.unwrap().is_some());
+    let error = netlink
+        .apply(&Change::SetLinkUp { name })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`ip link set dev eth0 up` failed: Operation not permitted (os error 1); missing privilege: run as root or with \
+         the capability CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN)"
+    );
 }

@@ -75,8 +75,11 @@ pub(crate) fn foreign() -> String {
         words.iter().any(|word| line.contains(word))
     };
     let everything = everything();
-    let lines = everything.lines().filter(|line| !ours(line));
-    lines.map(|line| format!("{line}\n")).collect()
+    let lines: Vec<_> = everything.lines().filter(|line| !ours(line)).collect();
+    lines.join(
+        "
+",
+    )
 }
 
 /// What the data path does.

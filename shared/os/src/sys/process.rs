@@ -1,13 +1,15 @@
-//! System calls that the standard library lacks, each in a safe function.
+//! The process and its files: namespace, lock, core dumps, memory.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
+use super::check;
+
 /// Moves this thread alone into a new, empty network namespace (unshare(2)).
 pub(crate) fn unshare_network() -> io::Result<()> {
     // SAFETY: takes no pointer; only the calling thread changes its namespace.
-    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
 
 /// Takes the lock of an open file without waiting; `false` when another process has it (flock(2)). The lock goes with
@@ -15,7 +17,7 @@ pub(crate) fn unshare_network() -> io::Result<()> {
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: takes no pointer; the descriptor is open for as long as `file` lives.
     match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
     }
@@ -24,7 +26,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 /// No core dumps, no ptrace by other processes of the user, `/proc/self/mem` for root only (prctl(2), `PR_SET_DUMPABLE`).
 pub(crate) fn set_not_dumpable() -> io::Result<()> {
     // SAFETY: `PR_SET_DUMPABLE` takes a number and no pointer.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong) })
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong) }).map(drop)
 }
 
 /// Core files of at most 0 bytes, also for child processes (setrlimit(2)).
@@ -34,13 +36,13 @@ pub(crate) fn forbid_core_files() -> io::Result<()> {
         rlim_max: 0,
     };
     // SAFETY: the pointer is that of a live `rlimit`, which is only read.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) }).map(drop)
 }
 
 /// Keeps all memory of this process, present and future, out of swap (mlockall(2)).
 pub(crate) fn lock_memory() -> io::Result<()> {
     // SAFETY: takes no pointer and changes no memory's content.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
 }
 
 /// Asks a process to end (kill(2), SIGTERM).
@@ -51,19 +53,11 @@ pub(crate) fn terminate(pid: u32) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: takes no pointer.
-    check(unsafe { libc::kill(pid, libc::SIGTERM) })
+    check(unsafe { libc::kill(pid, libc::SIGTERM) }).map(drop)
 }
 
 /// User id as which files are accessed (geteuid(2)).
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: always succeeds and has no preconditions.
     unsafe { libc::geteuid() }
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
