@@ -23,6 +23,9 @@
 //! ```
 //!
 //! `wg-quick down` deletes the link, which ends us.
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 use shared::model::InterfaceName;

@@ -4,6 +4,8 @@
 //! Both directions are pure functions over buffers; reading and writing is `shared-os`'s.
 pub mod coalesce;
 pub mod segment;
+#[cfg(test)]
+mod testing;
 pub mod vnet_hdr;
 
 pub use coalesce::{CoalesceKinds, Coalescer, SuperKind, Write};

@@ -270,4 +270,4 @@ impl Template {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

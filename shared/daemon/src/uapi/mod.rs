@@ -10,7 +10,7 @@ mod connection;
 mod device;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 use std::io;

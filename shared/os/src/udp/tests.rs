@@ -1,1 +1,355 @@
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::time::Duration;
 
+use shared::wg::{Ecn, Path, TransmitQueue};
+
+use super::*;
+use crate::netns;
+use crate::sys::poll;
+use crate::sys::socket::set_option;
+
+fn sockets(limits: Limits) -> Sockets {
+    Sockets::bind(Options {
+        limits,
+        ..Options::default()
+    })
+    .unwrap()
+}
+
+fn ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {line}");
+}
+
+fn to(address: &str, port: u16) -> Path {
+    Path {
+        remote: SocketAddr::new(address.parse().unwrap(), port),
+        local: None,
+    }
+}
+
+fn from(path: Path, local: &str) -> Path {
+    Path {
+        local: Some(local.parse().unwrap()),
+        ..path
+    }
+}
+
+/// A queue of datagrams, each filled with its number.
+fn queue(datagrams: &[(Path, Ecn, usize)]) -> TransmitQueue {
+    let mut queue = TransmitQueue::new(1 << 20);
+    for (number, &(path, ecn, length)) in datagrams.iter().enumerate() {
+        queue.slot()[..length].fill(u8::try_from(number).unwrap());
+        queue.commit(path, ecn, length);
+    }
+    queue
+}
+
+/// What arrives: path, ECN and datagrams of each buffer.
+type Arrived = Vec<(Path, Ecn, Vec<Vec<u8>>)>;
+
+/// Everything that arrives until nothing does for a while.
+fn receive(sockets: &mut Sockets, family: Family) -> Arrived {
+    let mut buffers = ReceiveBuffers::default();
+    let mut arrived = Vec::new();
+    loop {
+        let fd = sockets.fd(family);
+        let [ready] = poll::readable([fd], Some(Duration::from_millis(100))).unwrap();
+        if !ready {
+            return arrived;
+        }
+        if sockets.receive(family, &mut buffers).unwrap() {
+            for received in buffers.received() {
+                let datagrams = received.datagrams().map(<[u8]>::to_vec).collect();
+                arrived.push((received.path, received.ecn, datagrams));
+            }
+        }
+    }
+}
+
+fn datagrams(arrived: &Arrived) -> Vec<(u8, usize)> {
+    arrived
+        .iter()
+        .flat_map(|(_, _, datagrams)| datagrams)
+        .map(|datagram| (datagram[0], datagram.len()))
+        .collect()
+}
+
+fn limits(send: SendRung, gro: bool) -> Limits {
+    Limits { send, gro }
+}
+
+#[test]
+fn run_arrives_merged_with_ecn_and_the_address_it_was_sent_to() {
+    netns::run(|| {
+        for (family, address) in [(Family::Ipv4, "127.0.0.5"), (Family::Ipv6, "::1")] {
+            let (mut near, mut far) = (sockets(Limits::default()), sockets(Limits::default()));
+            let path = to(address, far.port());
+            let mut run = vec![(path, Ecn::Ce, 1400); 40];
+            run.push((path, Ecn::Ce, 100));
+            assert_eq!(near.send(&queue(&run)), None);
+            let arrived = receive(&mut far, family);
+            assert_eq!(arrived.len(), 1, "{family:?}: all in one buffer");
+            let (path, ecn, _) = arrived[0];
+            assert_eq!(path.remote.port(), near.port());
+            assert_eq!(path.local, Some(address.parse().unwrap()));
+            assert_eq!(ecn, Ecn::Ce);
+            let mut expected: Vec<_> = (0..40).map(|number| (number, 1400)).collect();
+            expected.push((40, 100));
+            assert_eq!(datagrams(&arrived), expected);
+            assert_eq!(
+                (near.counters().tx_datagrams, near.counters().tx_calls),
+                (41, 1)
+            );
+            assert_eq!(near.counters().tx_segmented, 1);
+            assert_eq!(far.counters().rx_datagrams, 41);
+            assert_eq!(far.counters().rx_merged, 1);
+            assert_eq!(far.counters().rx_bytes, near.counters().tx_bytes);
+        }
+    });
+}
+
+#[test]
+fn every_rung_delivers_the_same_datagrams_in_order() {
+    netns::run(|| {
+        for send in [SendRung::Segmented, SendRung::Batch, SendRung::Single] {
+            for gro in [true, false] {
+                let (mut near, mut far) = (sockets(limits(send, gro)), sockets(limits(send, gro)));
+                let offloads = near.offloads(Family::Ipv4).unwrap();
+                assert_eq!(offloads, SocketOffloads { send, gro });
+                let (v4, v6) = (to("127.0.0.1", far.port()), to("::1", far.port()));
+                let mut all = vec![(v4, Ecn::NotEct, 700); 50];
+                all.extend([(v6, Ecn::Ect0, 60); 40]);
+                all.extend([(v4, Ecn::NotEct, 90), (v4, Ecn::Ect1, 90)]);
+                near.send(&queue(&all));
+                let arrived4 = receive(&mut far, Family::Ipv4);
+                let arrived6 = receive(&mut far, Family::Ipv6);
+                let mut expected4: Vec<_> = (0..50).map(|number| (number, 700)).collect();
+                expected4.extend([(90, 90), (91, 90)]);
+                let expected6: Vec<_> = (50..90).map(|number| (number, 60)).collect();
+                assert_eq!(datagrams(&arrived4), expected4, "{send:?} {gro}");
+                assert_eq!(datagrams(&arrived6), expected6, "{send:?} {gro}");
+                assert!(arrived6.iter().all(|&(_, ecn, _)| ecn == Ecn::Ect0));
+                assert_eq!(arrived4.last().unwrap().1, Ecn::Ect1);
+                assert_eq!(
+                    far.counters().rx_merged > 0,
+                    gro && send == SendRung::Segmented
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn answer_leaves_from_the_address_that_was_contacted() {
+    netns::run(|| {
+        ip("address add 2001:db8::5/128 dev lo");
+        for (family, address, own) in [
+            (Family::Ipv4, "127.0.0.1", "127.0.0.9"),
+            (Family::Ipv6, "::1", "2001:db8::5"),
+        ] {
+            let (mut near, mut far) = (sockets(Limits::default()), sockets(Limits::default()));
+            let path = from(to(address, far.port()), own);
+            assert_eq!(near.send(&queue(&[(path, Ecn::NotEct, 10)])), None);
+            let arrived = receive(&mut far, family);
+            assert_eq!(arrived[0].0.remote.ip(), own.parse::<IpAddr>().unwrap());
+        }
+    });
+}
+
+#[test]
+fn source_address_that_is_not_ours_is_dropped_and_reported() {
+    netns::run(|| {
+        for (family, address, stale) in [
+            (Family::Ipv4, "127.0.0.1", "192.0.2.77"),
+            (Family::Ipv6, "::1", "2001:db8::77"),
+        ] {
+            let (mut near, mut far) = (sockets(Limits::default()), sockets(Limits::default()));
+            let path = from(to(address, far.port()), stale);
+            let unusable = near.send(&queue(&vec![(path, Ecn::NotEct, 1000); 30]));
+            assert_eq!(unusable, Some(stale.parse().unwrap()), "{family:?}");
+            assert_eq!(datagrams(&receive(&mut far, family)).len(), 30);
+            assert_eq!(near.counters().tx_source_cleared, 1);
+            assert_eq!(near.counters().tx_errors, 0);
+            let offloads = near.offloads(family).unwrap();
+            assert_eq!(
+                offloads.send,
+                SendRung::Segmented,
+                "not a fault of segmentation"
+            );
+        }
+    });
+}
+
+#[test]
+fn datagrams_that_cannot_be_sent_do_not_stop_the_others() {
+    netns::run(|| {
+        for send in [SendRung::Segmented, SendRung::Batch, SendRung::Single] {
+            let (mut near, mut far) = (sockets(limits(send, true)), sockets(Limits::default()));
+            let good = to("127.0.0.1", far.port());
+            let unreachable = to("203.0.113.1", 9);
+            let mut all = vec![(good, Ecn::NotEct, 100); 10];
+            all.extend([(unreachable, Ecn::NotEct, 100); 10]);
+            all.extend([(good, Ecn::NotEct, 100); 10]);
+            near.send(&queue(&all));
+            assert_eq!(
+                datagrams(&receive(&mut far, Family::Ipv4)).len(),
+                20,
+                "{send:?}"
+            );
+            assert_eq!(near.counters().tx_errors, 10, "{send:?}");
+            assert_eq!(near.counters().tx_datagrams, 20, "{send:?}");
+        }
+    });
+}
+
+#[test]
+fn datagrams_beyond_the_mtu_are_counted_and_segmentation_stays() {
+    netns::run(|| {
+        ip("link set lo mtu 1500");
+        let (mut near, mut far) = (sockets(Limits::default()), sockets(Limits::default()));
+        let path = to("127.0.0.1", far.port());
+        let mut all = vec![(path, Ecn::NotEct, 1480); 10];
+        all.extend([(path, Ecn::NotEct, 1400); 10]);
+        near.send(&queue(&all));
+        let arrived = datagrams(&receive(&mut far, Family::Ipv4));
+        assert!(arrived.iter().all(|&(_, length)| length == 1400));
+        assert!(near.counters().tx_too_big >= 10, "{:?}", near.counters());
+        near.send(&queue(&[(path, Ecn::NotEct, 1400); 10]));
+        assert_eq!(datagrams(&receive(&mut far, Family::Ipv4)).len(), 10);
+        assert_eq!(
+            near.offloads(Family::Ipv4).unwrap().send,
+            SendRung::Segmented
+        );
+    });
+}
+
+#[test]
+fn refused_segmentation_falls_back_without_loss() {
+    netns::run(|| {
+        let (mut near, mut far) = (sockets(Limits::default()), sockets(Limits::default()));
+        // Without checksums there is no segmentation: `udp_send_skb` answers EINVAL, which other causes do elsewhere.
+        let socket = near.fd(Family::Ipv4).unwrap();
+        set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        let path = to("127.0.0.1", far.port());
+        let run = queue(&[(path, Ecn::NotEct, 1000); 20]);
+        near.send(&run);
+        let expected: Vec<_> = (0..20).map(|number| (number, 1000)).collect();
+        assert_eq!(datagrams(&receive(&mut far, Family::Ipv4)), expected);
+        assert_eq!(near.counters().tx_segmented_refused, 1);
+        assert_eq!(near.offloads(Family::Ipv4).unwrap().send, SendRung::Batch);
+        let ipv6 = near.offloads(Family::Ipv6).unwrap();
+        assert_eq!(ipv6.send, SendRung::Segmented, "the other socket goes on");
+        near.send(&run);
+        assert_eq!(datagrams(&receive(&mut far, Family::Ipv4)), expected);
+        assert_eq!(near.counters().tx_segmented_refused, 1, "remembered");
+        assert_eq!(near.counters().tx_errors, 0);
+    });
+}
+
+#[test]
+fn empty_and_largest_datagrams_do_not_stop_reception() {
+    netns::run(|| {
+        let mut far = sockets(Limits::default());
+        let address = SocketAddr::new("127.0.0.1".parse().unwrap(), far.port());
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for length in [0, 65_507, 1, 0, 148] {
+            sender.send_to(&vec![1; length], address).unwrap();
+        }
+        let lengths: Vec<_> = datagrams(&receive(&mut far, Family::Ipv4))
+            .iter()
+            .map(|&(_, length)| length)
+            .collect();
+        assert_eq!(lengths, [65_507, 1, 148]);
+        assert_eq!(far.counters().rx_errors, 0);
+    });
+}
+
+#[test]
+fn nobody_listening_is_no_error() {
+    netns::run(|| {
+        let mut near = sockets(Limits::default());
+        for _ in 0..3 {
+            near.send(&queue(&[(to("127.0.0.1", 9), Ecn::NotEct, 10)]));
+            assert!(receive(&mut near, Family::Ipv4).is_empty());
+        }
+        assert_eq!(near.counters().tx_errors, 0);
+    });
+}
+
+#[test]
+fn kernel_chooses_one_port_for_both_families() {
+    netns::run(|| {
+        let sockets = sockets(Limits::default());
+        assert_ne!(sockets.port(), 0);
+        for address in ["0.0.0.0", "::"] {
+            UdpSocket::bind((address, sockets.port())).unwrap_err();
+        }
+    });
+}
+
+#[test]
+fn port_in_use_by_either_family_is_named() {
+    netns::run(|| {
+        for address in ["0.0.0.0:7000", "[::]:7000"] {
+            let _taken = UdpSocket::bind(address).unwrap();
+            let options = Options {
+                port: 7000,
+                ..Options::default()
+            };
+            let error = Sockets::bind(options).unwrap_err();
+            assert!(
+                matches!(error, BindError::InUse { port: 7000, .. }),
+                "{error:?}"
+            );
+            assert!(error.to_string().contains("7000"));
+        }
+    });
+}
+
+#[test]
+fn mark_decides_the_route_from_binding_on_and_when_changed() {
+    netns::run(|| {
+        ip("rule add fwmark 0x51 unreachable");
+        let far = sockets(Limits::default());
+        let options = Options {
+            fwmark: 0x51,
+            ..Options::default()
+        };
+        let mut near = Sockets::bind(options).unwrap();
+        // The rule of local addresses stands before others, so aim at one that is not local.
+        ip("address add 10.9.0.1/24 dev lo");
+        ip("rule del pref 0");
+        ip("rule add pref 40000 lookup local");
+        let one = queue(&[(to("10.9.0.1", far.port()), Ecn::NotEct, 10)]);
+        near.send(&one);
+        assert_eq!(near.counters().tx_errors, 1);
+        near.set_fwmark(0).unwrap();
+        near.send(&one);
+        assert_eq!(near.counters().tx_errors, 1);
+        assert_eq!(near.counters().tx_datagrams, 1);
+    });
+}
+
+#[test]
+fn sockets_wait_for_packets_without_reading() {
+    netns::run(|| {
+        let far = sockets(Limits::default());
+        let event = crate::sys::event::Event::new().unwrap();
+        let fds = [
+            far.fd(Family::Ipv4),
+            far.fd(Family::Ipv6),
+            Some(event.as_fd()),
+        ];
+        assert_eq!(
+            poll::readable(fds, Some(Duration::ZERO)).unwrap(),
+            [false; 3]
+        );
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(&[1], ("127.0.0.1", far.port())).unwrap();
+        let ready = poll::readable(fds, Some(Duration::from_secs(1))).unwrap();
+        assert_eq!(ready, [true, false, false]);
+    });
+}

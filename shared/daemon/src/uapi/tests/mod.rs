@@ -5,33 +5,45 @@ mod wg_tools;
 
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::model::InterfaceName;
 use shared::uapi::Errno;
-use shared::wg::{DeviceChange, DeviceStatus, PeerChange, PeerStatus};
+use shared::wg::{Device, DeviceChange, DeviceStatus, TransmitQueue};
+use shared_os::netns::UNPRIVILEGED;
 
 use super::{ControlError, DeviceControl};
 
 /// A port that is in use.
 const BUSY_PORT: u16 = 1;
 
-/// A device that only remembers its configuration.
+/// The WireGuard device without data path: what it would send stays in a queue.
 #[derive(Debug, Clone)]
-struct MemoryDevice(Arc<Mutex<DeviceStatus>>);
+struct MemoryDevice(Arc<Mutex<Memory>>);
+
+#[derive(Debug)]
+struct Memory {
+    device: Device,
+    out: TransmitQueue,
+    listen_port: u16,
+    fwmark: u32,
+    /// What traffic would have done to the first peer: age of the handshake, bytes received and sent.
+    traffic: (Option<Duration>, u64, u64),
+}
 
 impl MemoryDevice {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(DeviceStatus {
-            private_key: None,
+        Self(Arc::new(Mutex::new(Memory {
+            device: Device::new(1420, Instant::now()),
+            out: TransmitQueue::new(1 << 20),
             listen_port: 0,
             fwmark: 0,
-            peers: Vec::new(),
+            traffic: (None, 0, 0),
         })))
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut DeviceStatus) -> T) -> T {
-        f(&mut self.0.lock().unwrap())
+    fn set_traffic(&self, latest_handshake: Duration, rx_bytes: u64, tx_bytes: u64) {
+        self.0.lock().unwrap().traffic = (Some(latest_handshake), rx_bytes, tx_bytes);
     }
 }
 
@@ -43,77 +55,36 @@ impl DeviceControl for MemoryDevice {
                 source: "port 1 is in use".into(),
             });
         }
-        self.with(|device| {
-            device.private_key = change.private_key.unwrap_or(device.private_key.take());
-            device.listen_port = change.listen_port.unwrap_or(device.listen_port);
-            device.fwmark = change.fwmark.unwrap_or(device.fwmark);
-            if change.replace_peers {
-                let named = |peer: &PeerStatus| {
-                    let mut named = change.peers.iter();
-                    named.any(|change| change.public_key == peer.public_key)
-                };
-                device.peers.retain(named);
-            }
-            for peer in change.peers {
-                apply_peer(&mut device.peers, peer);
-            }
-        });
+        let memory = &mut *self.0.lock().unwrap();
+        memory.listen_port = change.listen_port.unwrap_or(memory.listen_port);
+        memory.fwmark = change.fwmark.unwrap_or(memory.fwmark);
+        memory
+            .device
+            .apply_change(&change, &mut memory.out, Instant::now());
+        memory.out.clear();
         Ok(())
     }
 
     async fn status(&self) -> Result<DeviceStatus, ControlError> {
-        Ok(self.with(|device| device.clone()))
+        let memory = self.0.lock().unwrap();
+        let mut status = memory.device.status(Instant::now());
+        (status.listen_port, status.fwmark) = (memory.listen_port, memory.fwmark);
+        if let Some(peer) = status.peers.first_mut() {
+            (peer.latest_handshake, peer.rx_bytes, peer.tx_bytes) = memory.traffic;
+        }
+        Ok(status)
     }
 }
 
-fn apply_peer(peers: &mut Vec<PeerStatus>, change: PeerChange) {
-    let at = peers.iter().position(|p| p.public_key == change.public_key);
-    if change.remove {
-        at.map(|at| peers.remove(at));
-        return;
+/// Whether a test that needs root is to do nothing, which it then has said.
+pub(crate) fn is_unprivileged_run() -> bool {
+    let unprivileged = std::env::var_os(UNPRIVILEGED).is_some_and(|value| value == "1");
+    if unprivileged {
+        eprintln!(
+            "unprivileged run: a test with the kernel's links and /run/wireguard did nothing"
+        );
     }
-    if at.is_none() && change.update_only {
-        return;
-    }
-    let at = at.unwrap_or_else(|| {
-        peers.push(PeerStatus {
-            public_key: change.public_key,
-            preshared_key: None,
-            endpoint: None,
-            persistent_keepalive_secs: None,
-            allowed_ips: Vec::new(),
-            latest_handshake: None,
-            rx_bytes: 0,
-            tx_bytes: 0,
-        });
-        peers.len() - 1
-    });
-    let peer = &mut peers[at];
-    if let Some(key) = change.preshared_key {
-        peer.preshared_key = (!key.is_zero()).then_some(key);
-    }
-    peer.endpoint = change.endpoint.or(peer.endpoint);
-    if let Some(secs) = change.persistent_keepalive_secs {
-        peer.persistent_keepalive_secs = (secs != 0).then_some(secs);
-    }
-    if change.replace_allowed_ips {
-        peer.allowed_ips.clear();
-    }
-    for change in change.allowed_ips {
-        if change.remove {
-            peers[at]
-                .allowed_ips
-                .retain(|network| *network != change.network);
-        } else if peers.len() == 1 {
-            peers[at].allowed_ips.push(change.network);
-        } else {
-            for peer in peers.iter_mut() {
-                peer.allowed_ips
-                    .retain(|network| *network != change.network);
-            }
-            peers[at].allowed_ips.push(change.network);
-        }
-    }
+    unprivileged
 }
 
 /// An interface name that no other test and no other process uses: `wg` knows one directory only.
@@ -126,17 +97,9 @@ fn unique_name() -> InterfaceName {
 
 /// Run a command without stopping the server, which shares our thread.
 async fn run(mut command: Command) -> Output {
-    tokio::task::spawn_blocking(move || {
-        let mut child = command
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("wireguard-tools are installed");
-        drop(child.stdin.take());
-        child.wait_with_output().unwrap()
-    })
-    .await
-    .unwrap()
+    tokio::task::spawn_blocking(move || command.output().expect("wireguard-tools are installed"))
+        .await
+        .unwrap()
 }
 
 /// Poll until `fact` holds; a test that waits longer has failed.
