@@ -324,8 +324,17 @@ fn element_changes<'a>(
     if wanted.meaning().eq(live.meaning()) {
         return None;
     }
-    let added = wanted.elements.difference(&live.elements).collect();
-    let removed = live.elements.difference(&wanted.elements).collect();
+    let [wanted_groups, live_groups] = [wanted.groups(), live.groups()];
+    let added = wanted_groups
+        .difference(&live_groups)
+        .flatten()
+        .copied()
+        .collect();
+    let removed = live_groups
+        .difference(&wanted_groups)
+        .flatten()
+        .copied()
+        .collect();
     Some((&wanted.name, added, removed))
 }
 

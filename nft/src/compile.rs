@@ -1,15 +1,13 @@
 //! A [`Ruleset`] in the kernel's terms, as plain data.
 use nftnl_sys::libc;
 use shared::plan::Ruleset;
-use shared::plan::ruleset::{BaseChain, Chain, Hook, Rule};
+use shared::plan::ruleset::{BaseChain, Chain, Hook, MAX_NAME_LEN, Rule, is_valid_name};
 
 use crate::expr::{Expr, SetReference};
 use crate::matches::{Builder, Contradiction};
 use crate::set::SetState;
 use crate::sys::ChainHook;
 
-/// `NFT_NAME_MAXLEN` less the final zero.
-const MAX_NAME_LEN: usize = 255;
 /// `NFTNL_UDATA_COMMENT_MAXLEN`.
 const MAX_COMMENT_LEN: usize = 128;
 
@@ -224,7 +222,7 @@ fn hook(base: BaseChain) -> ChainHook {
 }
 
 fn check_name(name: &str) -> Result<(), InvalidRuleset> {
-    if name.is_empty() || name.len() > MAX_NAME_LEN || name.contains('\0') {
+    if !is_valid_name(name) {
         return Err(InvalidRuleset::Name {
             name: name.to_owned(),
         });

@@ -170,6 +170,25 @@ impl SetState {
             .filter(|e| e.starts || e.key.iter().any(|byte| *byte != 0))
     }
 
+    /// The elements in groups that are added and deleted as a whole: an interval with both its ends.
+    ///
+    /// An end that two states have in common must not stay when its start goes: the kernel then takes a new start
+    /// before it for an overlap (`nft_rbtree_insert`).
+    pub(crate) fn groups(&self) -> BTreeSet<Vec<&Element>> {
+        let mut groups: Vec<Vec<&Element>> = Vec::new();
+        for element in &self.elements {
+            match groups.last_mut() {
+                Some(group)
+                    if !element.starts && group.len() == 1 && group.iter().all(|e| e.starts) =>
+                {
+                    group.push(element)
+                }
+                Some(_) | None => groups.push(vec![element]),
+            }
+        }
+        groups.into_iter().collect()
+    }
+
     /// An interval set of addresses as ranges; `None` if it is something else or its elements make no intervals.
     pub(crate) fn ranges(&self) -> Option<Vec<AddressRange>> {
         if self.flags & (INTERVAL | MAP) != INTERVAL {

@@ -107,9 +107,11 @@ pub(crate) fn to_bytes(seq: u32, verb: Verb, payload: &dyn Payload) -> Vec<u8> {
     // SAFETY: the buffer has `nft_nlmsg_maxsize` bytes.
     unsafe { write(start.cast(), seq, verb, payload) };
     let length = usize::try_from(buffer.first().copied().unwrap_or_default()).unwrap_or_default();
-    let mut bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    bytes.truncate(length);
-    bytes
+    let words = buffer.iter().take(length.div_ceil(4));
+    words
+        .flat_map(|word| word.to_ne_bytes())
+        .take(length)
+        .collect()
 }
 
 /// A message of a batch, which remembers the number that the batch gave it.

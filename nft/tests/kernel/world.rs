@@ -78,6 +78,33 @@ fn nft_with(arguments: &[&str], stdin: &str) -> Output {
     }
 }
 
+/// Brings the loopback up.
+pub(crate) fn loopback_up() {
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()
+        .expect("iproute2 is installed");
+    assert!(status.success());
+}
+
+/// Takes all capabilities from this thread.
+pub(crate) fn drop_capabilities() {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    // _LINUX_CAPABILITY_VERSION_3; pid 0 is the calling thread.
+    let header = Header {
+        version: 0x2008_0522,
+        pid: 0,
+    };
+    let none = [0_u32; 6];
+    // SAFETY: both point to what capset(2) describes, and live for the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
+    assert_eq!(result, 0, "capset: {}", std::io::Error::last_os_error());
+}
+
 /// A listing without what the flags of an owner add: a line of flags, and an empty line or a comment with the owner.
 pub(crate) fn without_flags(listing: &str) -> String {
     let (_, body) = listing.split_once('\n').unwrap();

@@ -16,6 +16,8 @@ use std::thread::{self, JoinHandle};
 
 use shared::model::InterfaceName;
 use shared::offload::CoalesceKinds;
+use shared::wg::Device;
+use shared_os::clock;
 use shared_os::sys::event::Event;
 use shared_os::tun::{self, Tun};
 use shared_os::udp::{self, Sockets};
@@ -161,22 +163,25 @@ pub struct Datapath {
 impl Datapath {
     /// Open the TUN link and the sockets and start the worker, on which everything then happens.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let limits = config.limits;
         let tun = Tun::open(&tun::Options {
-            name: config.interface.clone(),
+            name: config.interface,
             persist: config.persist,
-            offload: config.limits.tun,
+            offload: limits.tun,
             multi_queue: false,
         })?;
-        let udp = Sockets::bind(udp::Options {
+        let options = udp::Options {
             port: config.listen_port,
             fwmark: config.fwmark,
-            limits: config.limits.udp,
-        })?;
+            limits: limits.udp,
+        };
+        let udp = Sockets::bind(options)?;
         let event = Arc::new(Event::new().map_err(StartError::Worker)?);
         let (control, commands) = Control::new(event);
-        let port = TunPort::new(tun, config.limits.coalesce);
-        let worker = Worker::new(&config, port, udp, commands);
-        tracing::info!(interface = %config.interface, offloads = ?worker.offloads(), "packet worker starts");
+        let device = Device::new(usize::from(config.mtu), clock::now());
+        let tun = TunPort::new(tun, limits.coalesce);
+        let worker = Worker::new(device, tun, udp, options, commands);
+        tracing::info!(interface = %worker.interface(), offloads = ?worker.offloads(), "packet worker starts");
         let (ended_tx, ended) = watch::channel(None);
         let thread = thread::Builder::new()
             .name("wg-worker-0".to_owned())

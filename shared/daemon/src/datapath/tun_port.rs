@@ -181,3 +181,26 @@ fn count(
         tracing::debug!(%error, packets = number, suppressed, "packets not written to TUN");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn kinds(tcp: bool, udp: bool) -> CoalesceKinds {
+        CoalesceKinds { tcp, udp }
+    }
+
+    #[test]
+    fn refused_kind_is_no_longer_joined_and_the_other_is() {
+        let mut allowed = kinds(true, true);
+        stop_joining(&mut allowed, kinds(false, false), SuperKind::Udp);
+        assert_eq!(allowed, kinds(true, false));
+    }
+
+    #[test]
+    fn kind_that_was_once_taken_is_joined_on() {
+        let mut allowed = kinds(true, true);
+        stop_joining(&mut allowed, kinds(true, false), SuperKind::Tcp);
+        assert_eq!(allowed, kinds(true, true));
+    }
+}

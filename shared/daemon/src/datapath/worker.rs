@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shared::model::InterfaceName;
 use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBatch, TransmitQueue};
 use shared_os::clock;
 use shared_os::sys::poll;
@@ -22,7 +23,7 @@ use shared_os::udp::{self, BindError, Family, ReceiveBuffers, Sockets};
 use super::control::{Command, Commands};
 use super::log_limit::LogLimit;
 use super::tun_port::{ReadError, TunPort};
-use super::{Config, Counters, Offloads, WorkerError};
+use super::{Counters, Offloads, WorkerError};
 
 /// Frames read from TUN per round: 4 large ones are 190 datagrams, some 0.3 ms of encryption.
 const TUN_FRAMES_PER_ROUND: usize = 4;
@@ -48,8 +49,8 @@ pub(super) struct Worker {
     device: Device,
     tun: TunPort,
     udp: Sockets,
-    limits: udp::Limits,
-    fwmark: u32,
+    /// What the sockets were bound with.
+    options: udp::Options,
     received: ReceiveBuffers,
     inbound: PacketBatch,
     outbound: TransmitQueue,
@@ -59,13 +60,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(config: &Config, tun: TunPort, udp: Sockets, commands: Commands) -> Self {
+    pub(super) fn new(
+        device: Device,
+        tun: TunPort,
+        udp: Sockets,
+        options: udp::Options,
+        commands: Commands,
+    ) -> Self {
         Self {
-            device: Device::new(usize::from(config.mtu), clock::now()),
+            device,
             tun,
             udp,
-            limits: config.limits.udp,
-            fwmark: config.fwmark,
+            options,
             received: ReceiveBuffers::default(),
             inbound: PacketBatch::new(INBOUND_CAPACITY),
             outbound: TransmitQueue::new(TRANSMIT_CAPACITY),
@@ -73,6 +79,10 @@ impl Worker {
             fruitless: 0,
             log: LogLimit::default(),
         }
+    }
+
+    pub(super) const fn interface(&self) -> &InterfaceName {
+        self.tun.tun().name()
     }
 
     /// Go round until asked to stop, or until the TUN link is gone.
@@ -137,26 +147,28 @@ impl Worker {
 
     /// Sockets first: they are what can fail, and then nothing has changed.
     fn apply(&mut self, change: &DeviceChange, now: Instant) -> Result<(), BindError> {
-        let fwmark = change.fwmark.unwrap_or(self.fwmark);
+        let before = self.options;
+        let fwmark = change.fwmark.unwrap_or(before.fwmark);
         match change.listen_port {
             Some(port) if port == 0 || port != self.udp.port() => {
-                let mut udp = Sockets::bind(udp::Options {
+                self.options = udp::Options {
                     port,
                     fwmark,
-                    limits: self.limits,
-                })?;
+                    ..before
+                };
+                let mut udp = Sockets::bind(self.options).inspect_err(|_| self.options = before)?;
                 udp.continue_counters(*self.udp.counters());
                 self.udp = udp;
             }
-            _ if fwmark != self.fwmark => {
+            _ if fwmark != before.fwmark => {
                 if let Err(error) = self.udp.set_fwmark(fwmark) {
-                    let _first_socket = self.udp.set_fwmark(self.fwmark);
+                    let _first_socket = self.udp.set_fwmark(before.fwmark);
                     return Err(error);
                 }
+                self.options.fwmark = fwmark;
             }
             _ => {}
         }
-        self.fwmark = fwmark;
         self.device.apply_change(change, &mut self.outbound, now);
         Ok(())
     }
@@ -164,7 +176,7 @@ impl Worker {
     fn status(&self, now: Instant) -> DeviceStatus {
         DeviceStatus {
             listen_port: self.udp.port(),
-            fwmark: self.fwmark,
+            fwmark: self.options.fwmark,
             ..self.device.status(now)
         }
     }

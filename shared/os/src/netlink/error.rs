@@ -95,11 +95,15 @@ impl ApplyError {
 /// What the operator can do about an error of the kernel.
 fn remedy(error: &RequestError) -> &'static str {
     match error.errno() {
-        Some(libc::EPERM | libc::EACCES) => {
+        Some(libc::EPERM) => {
             "; missing privilege: run as root or with the capability CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN)"
         }
         Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT) => {
             "; the kernel has no support for this: is IPv6 switched off (ipv6.disable=1)?"
+        }
+        // inet6_addr_add, fib6_nh_init
+        Some(libc::EACCES) => {
+            "; switch IPv6 on with `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or leave IPv6 out of the configuration"
         }
         Some(libc::ENETDOWN) => "; the link is down",
         Some(libc::ENODEV) => "; the link disappeared meanwhile",

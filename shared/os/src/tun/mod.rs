@@ -60,7 +60,7 @@ impl Offload {
 pub struct Options {
     /// Name of the link, which is made if there is none.
     pub name: InterfaceName,
-    /// Whether the link stays when it is closed.
+    /// Whether the link stays when it is closed, also when an earlier opening said otherwise.
     pub persist: bool,
     /// The most to ask for.
     pub offload: Offload,

@@ -65,6 +65,7 @@ impl Sockets {
             let rung = socket.offloads.send;
             self.fill(queue, position, family, rung);
             match self.call(family, rung, queue.bytes()) {
+                Ok(0) => position = Position::of_run(position.run + 1), // an empty run: nothing to send
                 Ok(sent) => {
                     if position.source_cleared {
                         unusable = run.path.local;

@@ -1,5 +1,6 @@
 //! An nftables table as plain data. `Display` gives the text that `nft -f` takes; the `nft` crate gives the same to the
 //! kernel as one transaction.
+mod name;
 mod range;
 mod text;
 
@@ -10,6 +11,7 @@ use ipnetwork::IpNetwork;
 use crate::config::common::{PortRange, Protocol};
 use crate::model::InterfaceName;
 
+pub use name::{MAX_NAME_LEN, is_valid_name};
 pub use range::{AddressRange, merge_networks, merged_ports, merged_ranges};
 
 /// One table of family `inet`.

@@ -3,9 +3,6 @@
 //! The text leaves out `flags owner,persist`: nft up to 1.0.8 can't parse the flag `persist`, and a table that `nft -f`
 //! made as its owner would vanish when nft exits, since the owner is the netlink socket. The `nft` crate sets both flags
 //! on the socket that it keeps.
-//!
-//! Names are not quoted, since nft has no way to quote an identifier: names that are words of nft's grammar (`drop`,
-//! `fwd`, `rt` …) compile into the kernel, but their text doesn't load.
 use std::fmt;
 
 use ipnetwork::IpNetwork;

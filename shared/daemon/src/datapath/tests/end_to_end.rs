@@ -11,10 +11,10 @@ use shared_os::udp::SendRung;
 use super::super::{Limits, Offloads};
 use super::world::{Node, World, wait_for};
 
-const TRANSFER: usize = 8 << 20;
+const TRANSFER: usize = 2 << 20;
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251) as u8).collect()
+    (0..251).cycle().take(length).collect()
 }
 
 /// Send bytes over TCP through the tunnel, both ways, and compare them.

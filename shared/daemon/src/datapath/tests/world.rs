@@ -39,19 +39,17 @@ impl Host {
                 }
             });
         });
-        match namespace.recv() {
-            Ok(namespace) => Some(Self {
+        if let Ok(namespace) = namespace.recv() {
+            return Some(Self {
                 jobs: Some(jobs),
                 thread: Some(thread),
                 namespace,
-            }),
-            Err(_) => {
-                if let Err(panic) = thread.join() {
-                    std::panic::resume_unwind(panic);
-                }
-                None
-            }
+            });
         }
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+        None
     }
 
     /// Run a closure on the host's thread and wait for its result.

@@ -1,0 +1,34 @@
+# https://just.systems: `just` lists the recipes. Nothing depends on just: each recipe is what the scripts do.
+
+_default:
+    @just --list
+
+# everything that CI does
+ci:
+    .ci/run
+
+# all tests (as root)
+test:
+    script/test
+
+# tests that need no privileges, lints and format: what to run before a commit
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    script/test --unprivileged
+
+# the demo (as root)
+demo *arguments:
+    script/demo {{ arguments }}
+
+# documentation of everything, private items included
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
+
+# licences, sources and bans of dependencies; advisories too where the network allows it
+deny:
+    cargo deny check bans licenses sources
+
+# look for inputs that break a fuzz target's promises, with coverage, on the stable compiler (needs a C++ compiler)
+fuzz target seconds="60":
+    script/fuzz {{ target }} {{ seconds }}

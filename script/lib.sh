@@ -1,0 +1,71 @@
+# Functions shared by the scripts of this folder and by .ci/run; sourced by bash, in the root of the repository.
+# shellcheck shell=bash
+
+# Daemons and administration tools stand there, also where the user's PATH leaves them out.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# What building and testing need: program, Debian package.
+readonly NEEDED_PROGRAMS='
+cc            build-essential
+pkg-config    pkg-config
+nft           nftables
+ip            iproute2
+wg            wireguard-tools
+wireguard-go  wireguard-go
+iperf3        iperf3
+haproxy       haproxy
+keepalived    keepalived
+nginx         nginx-light
+curl          curl
+conntrack     conntrack
+tcpdump       tcpdump
+ping          iputils-ping
+ethtool       ethtool
+jq            jq
+openssl       openssl
+socat         socat
+unshare       util-linux
+'
+# The same for libraries: name for pkg-config, Debian package.
+readonly NEEDED_LIBRARIES='
+libnftnl  libnftnl-dev
+libmnl    libmnl-dev
+'
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# A heading, so that a long log can be read by its steps.
+step() {
+    printf '\n==> %s\n' "$*"
+}
+
+# Debian packages that are missing, one a line.
+missing_packages() {
+    local name package
+    while read -r name package; do
+        [[ -z $name ]] || command -v "$name" >/dev/null || echo "$package"
+    done <<<"$NEEDED_PROGRAMS"
+    while read -r name package; do
+        [[ -z $name ]] || pkg-config --exists "$name" 2>/dev/null || echo "$package"
+    done <<<"$NEEDED_LIBRARIES"
+}
+
+# Installs Debian packages. Debian starts daemons when it installs them; haproxy, keepalived and nginx must not run on this
+# host, so policy-rc.d (see invoke-rc.d(8)) forbids it meanwhile.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d ours='' status=0
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        ours=yes
+    fi
+    {
+        apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    } || status=$?
+    [[ -z $ours ]] || rm -f "$policy"
+    return "$status"
+}

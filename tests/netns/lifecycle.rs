@@ -1,0 +1,205 @@
+//! Start, stop, crash, start again, remove.
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tests::edge::{Edge, GATEWAY_TABLE, INTERFACE, Instance, Setup};
+use tests::expect::{eventually, kernel_state, nft_tables};
+use tests::servers::{Conversation, ask_tcp};
+use tests::topology::Topology;
+use tests::world::addresses::{CLIENT, GATEWAY, public};
+
+use crate::support::{SOON, in_light_world, with_edge};
+
+/// After a crash the tunnel carries packets again within this (P6 of the promises).
+const AFTER_CRASH: Duration = Duration::from_secs(1);
+
+#[test]
+fn down_leaves_the_kernel_as_it_was() {
+    in_light_world(|world| {
+        let before = (kernel_state(&world.vps)?, kernel_state(&world.lan_host)?);
+        let edge = Edge::start(world, Setup::new()?)?;
+        ask_tcp(&world.client, public(80))?;
+        edge.gateway.command(&["down"])?;
+        edge.lan_server.command(&["down"])?;
+        assert_same_state(&kernel_state(&world.vps)?, &before.0);
+        assert_same_state(&kernel_state(&world.lan_host)?, &before.1);
+        // Once more, with nothing there.
+        edge.gateway.command(&["down"])?;
+        edge.lan_server.command(&["down"])?;
+        Ok(())
+    });
+}
+
+/// Compare line by line, so that a failure shows the lines that differ and not two long listings.
+#[track_caller]
+fn assert_same_state(after: &str, before: &str) {
+    let beyond = |some: &str, other: &str| -> Vec<String> {
+        let new = some
+            .lines()
+            .filter(|line| !other.lines().any(|known| known == *line));
+        new.map(str::to_owned).collect()
+    };
+    let (came, went) = (beyond(after, before), beyond(before, after));
+    assert!(
+        came.is_empty() && went.is_empty(),
+        "came: {came:#?}\nwent: {went:#?}"
+    );
+}
+
+#[test]
+fn sigterm_leaves_a_closed_firewall_and_the_next_start_takes_over() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        let ruleset = world
+            .vps
+            .run(&["nft", "-s", "list", "table", "inet", "wg_edge"])?;
+        let status = edge.gateway.daemon.stop(Signal::SIGTERM, SOON)?;
+        assert!(status.success(), "{status}");
+        assert_eq!(
+            world
+                .vps
+                .run(&["nft", "-s", "list", "table", "inet", "wg_edge"])?,
+            ruleset
+        );
+        world.vps.run(&["ip", "link", "show", "dev", INTERFACE])?;
+        assert!(ask_tcp(&world.stranger, public(80)).is_err());
+
+        edge.gateway.restart()?;
+        edge.wait_for_tunnel(world, SOON)?;
+        conversation.set_patience(SOON)?;
+        conversation.echo("the connection survived")?;
+        assert_eq!(ask_tcp(&world.client, public(80))?.ip(), CLIENT);
+        Ok(())
+    });
+}
+
+#[test]
+fn killed_gateway_is_back_within_a_second_of_its_start() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        edge.gateway.daemon.kill();
+        assert!(nft_tables(&world.vps)?.contains(&GATEWAY_TABLE.to_owned()));
+        assert!(ask_tcp(&world.stranger, public(80)).is_err());
+        edge.gateway.restart()?;
+        let start = Instant::now();
+        // The gateway can't dial: it is the LAN end that must notice, or the gateway that remembers where it was.
+        eventually(AFTER_CRASH, "an answer through the tunnel", || {
+            world
+                .vps
+                .run(&["ping", "-n", "-c", "1", "-W", "0.1", "10.17.0.2"])
+                .map(drop)
+        })?;
+        assert!(start.elapsed() < AFTER_CRASH, "{:?}", start.elapsed());
+        conversation.set_patience(SOON)?;
+        conversation.echo("the connection survived")
+    });
+}
+
+#[test]
+fn killed_lan_server_is_back_within_a_second_of_its_start() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        edge.lan_server.daemon.kill();
+        edge.lan_server.restart()?;
+        let start = Instant::now();
+        eventually(AFTER_CRASH, "an answer through the tunnel", || {
+            world
+                .lan_host
+                .run(&["ping", "-n", "-c", "1", "-W", "0.1", &GATEWAY.to_string()])
+                .map(drop)
+        })?;
+        assert!(start.elapsed() < AFTER_CRASH, "{:?}", start.elapsed());
+        conversation.set_patience(SOON)?;
+        conversation.echo("the connection survived")
+    });
+}
+
+#[test]
+fn lan_end_that_starts_first_finds_the_gateway_when_it_comes() {
+    in_light_world(|world| {
+        let setup = Setup::new()?;
+        let mut lan_server = Instance::start(
+            &world.lan_host,
+            "lan-server",
+            setup.install_lan_server(&world.lan_host)?,
+        )?;
+        lan_server.daemon.wait_for_log(SOON, "ready")?;
+        let gateway = Instance::start(&world.vps, "gateway", setup.install_gateway(&world.vps)?)?;
+        let mut edge = Edge {
+            gateway,
+            lan_server,
+            setup,
+        };
+        edge.wait_for_tunnel(world, tests::edge::START_TIMEOUT)?;
+        assert_eq!(ask_tcp(&world.client, public(80))?.ip(), CLIENT);
+        Ok(())
+    });
+}
+
+#[test]
+fn second_daemon_is_told_who_is_there() {
+    with_edge(Setup::new().unwrap(), |_world, edge| {
+        let error = edge.gateway.command(&["run"]).expect_err("one is enough");
+        let pid = edge.gateway.daemon.pid().to_string();
+        assert!(error.to_string().contains(&pid), "{error}");
+        edge.gateway.daemon.alive()?;
+        edge.gateway.status().map(drop)
+    });
+}
+
+#[test]
+fn start_that_fails_leaves_the_kernel_as_it_was() {
+    in_light_world(|world| {
+        let setup = Setup::new()?;
+        let config = setup.install_gateway(&world.vps)?;
+        let before = kernel_state(&world.vps)?;
+        // Somebody has the UDP port.
+        let _taken = tests::servers::Server::udp(&world.vps, "0.0.0.0:51820".parse()?)?;
+        let mut gateway = Instance::start(&world.vps, "gateway", config)?;
+        let status = gateway.daemon.wait(SOON)?;
+        assert_eq!(status.code(), Some(4), "{}", gateway.daemon.log());
+        assert!(
+            gateway.daemon.log().contains("51820"),
+            "{}",
+            gateway.daemon.log()
+        );
+        assert_same_state(&kernel_state(&world.vps)?, &before);
+        Ok(())
+    });
+}
+
+#[test]
+fn foreign_link_of_the_tunnels_name_is_not_touched() {
+    in_light_world(|world| {
+        let config = Setup::new()?.install_gateway(&world.vps)?;
+        world.vps.ip("link add edge0 type bridge\n")?;
+        let before = kernel_state(&world.vps)?;
+        let mut gateway = Instance::start(&world.vps, "gateway", config)?;
+        let status = gateway.daemon.wait(SOON)?;
+        assert_eq!(status.code(), Some(4), "{}", gateway.daemon.log());
+        assert!(
+            gateway.daemon.log().contains("edge0"),
+            "{}",
+            gateway.daemon.log()
+        );
+        assert_same_state(&kernel_state(&world.vps)?, &before);
+        Ok(())
+    });
+}
+
+#[test]
+fn worlds_leave_nothing_behind() {
+    if !tests::privilege::namespaces_allowed().unwrap() {
+        return;
+    }
+    let mut topology = Topology::new().unwrap();
+    let [node] = topology.add_nodes(["node"]).unwrap();
+    let (netns, dir) = (
+        std::path::Path::new("/run/netns").join(node.netns()),
+        topology.dir().to_owned(),
+    );
+    assert!(netns.exists() && dir.exists());
+    drop(node);
+    drop(topology);
+    assert!(!netns.exists() && !dir.exists());
+}

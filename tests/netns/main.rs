@@ -1,0 +1,22 @@
+//! End-to-end tests: the two real binaries in a [world](tests::world), real traffic, the real kernel.
+//!
+//! Every file is one behaviour; a topology that differs from the world's is drawn in its header. A test has a world of its
+//! own, so any number of them run at the same time. `WG_EDGE_PAUSE=1` leaves a failed world up to look around.
+mod support;
+
+mod bare_device;
+mod configuration;
+mod footprint;
+mod interop;
+mod junk;
+mod lan_end_decides;
+mod lifecycle;
+mod neighbours;
+mod path_mtu;
+mod refusals;
+mod reload;
+mod roaming;
+mod roles;
+mod sources;
+mod transfer;
+mod world_itself;

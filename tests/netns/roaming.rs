@@ -1,0 +1,109 @@
+//! Addresses change under a running tunnel.
+use std::time::{Duration, Instant};
+
+use tests::edge::Setup;
+use tests::expect::eventually;
+use tests::servers::{Conversation, ask_tcp};
+use tests::world::addresses::{
+    API_PORT, API_VIP, CLIENT, GATEWAY, HOME_AFTER_CHANGE, OPERATOR, at, public,
+};
+
+use crate::support::with_edge;
+
+/// An own change of address is over after this (P11 of the promises).
+const OWN_CHANGE: Duration = Duration::from_secs(1);
+/// So is one behind NAT, once the inner side has sent something.
+const BEHIND_NAT: Duration = Duration::from_secs(5);
+
+#[test]
+fn connections_survive_a_new_public_address_of_the_home_network() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        conversation.echo("before")?;
+        world.masquerade_home_as(HOME_AFTER_CHANGE)?;
+        let start = Instant::now();
+        eventually(BEHIND_NAT, "an answer through the tunnel", || {
+            world.lan_host.pings(&GATEWAY.to_string())
+        })?;
+        conversation.set_patience(BEHIND_NAT)?;
+        conversation.echo("after")?;
+        assert!(start.elapsed() < BEHIND_NAT, "{:?}", start.elapsed());
+        let status = edge.gateway.status()?;
+        let endpoint = status
+            .peers
+            .iter()
+            .find(|peer| peer.kind == "lan_server")
+            .and_then(|peer| peer.endpoint);
+        assert_eq!(
+            endpoint.map(|endpoint| endpoint.ip()),
+            Some(HOME_AFTER_CHANGE.into())
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn connections_survive_a_new_port_of_the_nat() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let endpoint = |edge: &tests::edge::Edge| -> anyhow::Result<_> {
+            let status = edge.gateway.status()?;
+            Ok(status
+                .peers
+                .iter()
+                .find(|peer| peer.kind == "lan_server")
+                .and_then(|peer| peer.endpoint))
+        };
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        conversation.echo("before")?;
+        let old = endpoint(edge)?;
+        world.rebind_home_ports("40000-40010")?;
+        eventually(BEHIND_NAT, "an answer through the tunnel", || {
+            world.lan_host.pings(&GATEWAY.to_string())
+        })?;
+        conversation.set_patience(BEHIND_NAT)?;
+        conversation.echo("after")?;
+        assert_ne!(endpoint(edge)?, old);
+        Ok(())
+    });
+}
+
+#[test]
+fn connections_survive_a_new_address_of_the_lan_host() {
+    with_edge(Setup::new().unwrap(), |world, _edge| {
+        let mut conversation = Conversation::open(&world.client, public(80))?;
+        conversation.echo("before")?;
+        world.lan_host.ip(
+            "addr add 192.168.0.16/24 dev eth0\naddr del 192.168.0.15/24 dev eth0\nroute replace default via 192.168.0.1\n",
+        )?;
+        let start = Instant::now();
+        eventually(OWN_CHANGE, "an answer through the tunnel", || {
+            world
+                .lan_host
+                .run(&["ping", "-n", "-c", "1", "-W", "0.1", &GATEWAY.to_string()])
+                .map(drop)
+        })?;
+        let elapsed = start.elapsed();
+        conversation.set_patience(BEHIND_NAT)?;
+        conversation.echo("after")?;
+        assert!(elapsed < OWN_CHANGE, "{elapsed:?}");
+        assert_eq!(ask_tcp(&world.client, public(80))?.ip(), CLIENT);
+        Ok(())
+    });
+}
+
+#[test]
+fn laptop_changes_networks_without_losing_its_connection() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let _laptop =
+            edge.setup
+                .dial_in(&world.road_warrior, &edge.setup.operator, OPERATOR.into())?;
+        let mut conversation = Conversation::open(&world.road_warrior, at(API_VIP, API_PORT))?;
+        conversation.echo("before")?;
+        world.road_warrior.ip(
+            "addr add 192.0.2.51/24 dev eth0\naddr del 192.0.2.50/24 dev eth0\nroute replace default via 192.0.2.1\n",
+        )?;
+        conversation.set_patience(BEHIND_NAT)?;
+        conversation.echo("after")?;
+        Ok(())
+    });
+}

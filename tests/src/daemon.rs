@@ -1,0 +1,210 @@
+//! A long-running program of a node.
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::expect::{eventually, holds};
+use crate::node::{self, Node};
+
+/// A program in the background, in a process group of its own, whose output is a log file of the node. Killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    node: Node,
+    log_path: PathBuf,
+    /// `None` once it was waited for or released.
+    child: Option<Child>,
+    pid: Pid,
+}
+
+impl Daemon {
+    /// Start a program; a log of that name is continued.
+    pub fn start(node: &Node, name: &str, command: &[&str]) -> Result<Self> {
+        Self::start_with_env(node, name, command, &[])
+    }
+
+    /// [`start`](Self::start) with more environment variables.
+    pub fn start_with_env(
+        node: &Node,
+        name: &str,
+        command: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+        let log_path = node.dir().join(format!("{name}.log"));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .with_context(|| format!("cannot write {}", log_path.display()))?;
+        let child = node.enter(|| {
+            node::build(command)?
+                .envs(env.iter().copied())
+                .process_group(0)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()
+                .with_context(|| format!("cannot start {command:?}"))
+        })?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        Ok(Self {
+            name: name.to_owned(),
+            node: node.clone(),
+            log_path,
+            child: Some(child),
+            pid,
+        })
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// The node that it runs on.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where its output goes.
+    pub fn log_path(&self) -> &Path {
+        &self.log_path
+    }
+
+    /// Everything that it and its predecessors of the same name wrote.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log_path).unwrap_or_default()).into_owned()
+    }
+
+    /// Fails, with the log, when it has ended.
+    pub fn alive(&mut self) -> Result<()> {
+        let Some(child) = self.child.as_mut() else {
+            bail!("{} on {} was stopped", self.name, self.node.name());
+        };
+        match child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                self.child = None;
+                bail!(
+                    "{} on {} ended with {status}; its log:\n{}",
+                    self.name,
+                    self.node.name(),
+                    self.log()
+                )
+            }
+        }
+    }
+
+    /// Wait until `ready` holds; fails at once when the program ends.
+    pub fn wait_until<T>(
+        &mut self,
+        within: Duration,
+        what: &str,
+        mut ready: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let mut ended = None;
+        let found = eventually(within, what, || {
+            if let Err(error) = self.alive() {
+                ended = Some(error);
+                return Ok(None);
+            }
+            ready().map(Some)
+        });
+        match (ended, found) {
+            (Some(error), _) => Err(error.context(format!("before {what}"))),
+            (None, Ok(Some(found))) => Ok(found),
+            (None, Ok(None)) => Err(anyhow!("{}: neither ended nor ready", self.name)),
+            (None, Err(error)) => {
+                Err(error.context(format!("log of {}:\n{}", self.name, self.log())))
+            }
+        }
+    }
+
+    /// Wait until the log contains `text`.
+    pub fn wait_for_log(&mut self, within: Duration, text: &str) -> Result<()> {
+        let path = self.log_path.clone();
+        self.wait_until(within, &format!("`{text}` in the log"), || {
+            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            holds(log.contains(text), || "not there yet".to_owned())
+        })
+    }
+
+    /// Send a signal to the program itself.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    /// Send a signal and wait for the end.
+    pub fn stop(&mut self, signal: Signal, within: Duration) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        self.wait(within)
+    }
+
+    /// Wait for the end.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("already stopped")?;
+        let status = eventually(within, &format!("end of {}", self.name), || {
+            child.try_wait()?.context("it still runs")
+        })
+        .with_context(|| {
+            format!(
+                "log of {}:\n{}",
+                self.name,
+                fs::read_to_string(&self.log_path).unwrap_or_default()
+            )
+        })?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// SIGKILL to the whole process group, and wait.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+            let _ = child.wait();
+        }
+    }
+
+    /// Let it run on when this is dropped; it can no longer be waited for.
+    pub fn release(&mut self) {
+        self.child = None;
+    }
+
+    /// Resident memory in bytes (`VmRSS`).
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let kibibytes: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix("kB"))
+            .context("no VmRSS in /proc/PID/status")?
+            .trim()
+            .parse()?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Processor time used so far, user and system (`proc_pid_stat(5)`, fields 14 and 15).
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // The program's name stands in parentheses and may hold anything; what follows begins with field 3.
+        let (_, rest) = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?;
+        let mut fields = rest.split_whitespace().skip(11);
+        let user: u64 = fields.next().context("field 14 is missing")?.parse()?;
+        let system: u64 = fields.next().context("field 15 is missing")?.parse()?;
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
+        let per_second = u64::try_from(per_second)?;
+        Ok(Duration::from_millis((user + system) * 1000 / per_second))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

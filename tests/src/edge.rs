@@ -1,0 +1,401 @@
+//! The product inside a world: keys, the two configuration files, the two daemons.
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use shared::api::status::Status;
+
+use crate::daemon::Daemon;
+use crate::expect::{eventually, holds};
+use crate::keys::KeyPair;
+use crate::node::Node;
+use crate::wireguard_go::WireguardGo;
+use crate::world::World;
+use crate::world::addresses::{GATEWAY, GUEST, LAN_SERVER, OPERATOR, VPS, VPS6};
+
+/// Name of the tunnel's link on both ends, and on laptops.
+pub const INTERFACE: &str = "edge0";
+/// UDP port of the gateway.
+pub const LISTEN_PORT: u16 = 51820;
+/// Our table on the VPS, as `nft` names it.
+pub const GATEWAY_TABLE: &str = "inet wg_edge";
+/// Our table on the LAN host.
+pub const LAN_TABLE: &str = "inet wg_edge_lan";
+/// How long the tunnel may take to carry its first packet after both ends were started.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a daemon may take to take a changed configuration.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Find `gateway` or `lan-server`: `WG_EDGE_GATEWAY` or `WG_EDGE_LAN_SERVER`, else beside the program that is running.
+pub fn binary(name: &str) -> Result<String> {
+    let variable = format!("WG_EDGE_{}", name.replace('-', "_").to_uppercase());
+    if let Some(path) = std::env::var_os(&variable) {
+        let path = PathBuf::from(path);
+        return existing(&path).with_context(|| format!("{variable} is wrong"));
+    }
+    // target/<profile>/deps/netns-<hash> and target/<profile>/demo both have it in an ancestor.
+    let program = std::env::current_exe()?;
+    let found = program
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_file());
+    let Some(path) = found else {
+        bail!(
+            "no `{name}` beside {}: run `cargo build --workspace` first, or set {variable}",
+            program.display()
+        );
+    };
+    existing(&path)
+}
+
+fn existing(path: &Path) -> Result<String> {
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("no program {}", path.display()))?;
+    Ok(path.to_str().context("its path is not UTF-8")?.to_owned())
+}
+
+/// What the configuration of both ends is made from. The defaults are those of the documentation; tests change fields.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Keys of the gateway.
+    pub gateway: KeyPair,
+    /// Keys of the LAN end.
+    pub lan_server: KeyPair,
+    /// Keys of a laptop with the role `kube-admin`.
+    pub operator: KeyPair,
+    /// Keys of a laptop without a role.
+    pub guest: KeyPair,
+    /// Address of the VPS that the LAN end and laptops dial.
+    pub outer: IpAddr,
+    /// Bytes of the largest inner packet.
+    pub mtu: u16,
+    /// `source_ip` of the published services on the gateway.
+    pub gateway_source_ip: &'static str,
+    /// `source_ip` of the published services on the LAN end.
+    pub lan_source_ip: &'static str,
+    /// Appended to `gateway.toml`.
+    pub more_gateway: String,
+    /// Appended to `lan-server.toml`.
+    pub more_lan_server: String,
+}
+
+impl Setup {
+    /// New keys, everything else as documented.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            gateway: KeyPair::generate()?,
+            lan_server: KeyPair::generate()?,
+            operator: KeyPair::generate()?,
+            guest: KeyPair::generate()?,
+            outer: VPS.into(),
+            mtu: 1420,
+            gateway_source_ip: "preserve",
+            lan_source_ip: "preserve",
+            more_gateway: String::new(),
+            more_lan_server: String::new(),
+        })
+    }
+
+    /// Let the tunnel itself run over IPv6.
+    #[must_use]
+    pub fn over_ipv6(mut self) -> Self {
+        self.outer = VPS6.into();
+        self
+    }
+
+    /// What laptops and the LAN end dial.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.outer, LISTEN_PORT)
+    }
+
+    /// `gateway.toml`; relative directories of the contract become directories of the node.
+    pub fn gateway_toml(&self, node_dir: &Path) -> String {
+        let mut text = format!(
+            r#"state_dir   = "{dir}/state"
+runtime_dir = "{dir}/run/wg-edge"
+
+[wan]
+interface = "eth0"
+endpoint  = "{endpoint}"
+
+[tunnel]
+interface   = "{INTERFACE}"
+address     = ["{GATEWAY}/16", "fd17::1/64"]
+listen_port = {LISTEN_PORT}
+mtu         = {mtu}
+private_key_file = "gateway.key"
+
+[[lan_server]]
+name       = "home"
+public_key = "{lan_server}"
+address    = ["{LAN_SERVER}", "fd17::2"]
+networks   = ["10.17.3.0/24", "10.17.4.0/24", "10.17.5.0/24", "fd17:5::/64"]
+
+[[role]]
+name  = "kube-admin"
+allow = ["10.17.5.10:6443/tcp", "10.17.3.11:53/udp"]
+
+[[peer]]
+name       = "operator"
+public_key = "{operator}"
+address    = "{OPERATOR}"
+role       = "kube-admin"
+
+[[peer]]
+name       = "guest"
+public_key = "{guest}"
+address    = "{GUEST}"
+"#,
+            dir = node_dir.display(),
+            endpoint = self.endpoint(),
+            mtu = self.mtu,
+            lan_server = self.lan_server.public,
+            operator = self.operator.public,
+            guest = self.guest.public,
+        );
+        write_publishes(&mut text, "allow", self.gateway_source_ip);
+        text.push_str(&self.more_gateway);
+        text
+    }
+
+    /// `lan-server.toml`.
+    pub fn lan_server_toml(&self, node_dir: &Path) -> String {
+        let mut text = format!(
+            r#"state_dir   = "{dir}/state"
+runtime_dir = "{dir}/run/wg-edge"
+
+[tunnel]
+interface = "{INTERFACE}"
+address   = ["{LAN_SERVER}/32", "fd17::2/128"]
+mtu       = {mtu}
+private_key_file = "lan-server.key"
+
+[[gateway]]
+name       = "vps"
+endpoint   = "{endpoint}"
+public_key = "{gateway}"
+address    = ["{GATEWAY}", "fd17::1"]
+network    = ["10.17.0.0/16", "fd17::/64"]
+persistent_keepalive = 25
+
+[[access]]
+to = ["10.17.5.10:6443/tcp", "10.17.3.11:53/udp"]
+source_ip = "masquerade"
+"#,
+            dir = node_dir.display(),
+            endpoint = self.endpoint(),
+            mtu = self.mtu,
+            gateway = self.gateway.public,
+        );
+        write_publishes(&mut text, "from", self.lan_source_ip);
+        text.push_str(&self.more_lan_server);
+        text
+    }
+
+    /// Write key and configuration of the gateway; returns the path of `gateway.toml`.
+    pub fn install_gateway(&self, node: &Node) -> Result<PathBuf> {
+        self.gateway.write(&node.dir().join("state/gateway.key"))?;
+        node.write("gateway.toml", &self.gateway_toml(node.dir()))
+    }
+
+    /// Write key and configuration of the LAN end; returns the path of `lan-server.toml`.
+    pub fn install_lan_server(&self, node: &Node) -> Result<PathBuf> {
+        self.lan_server
+            .write(&node.dir().join("state/lan-server.key"))?;
+        node.write("lan-server.toml", &self.lan_server_toml(node.dir()))
+    }
+
+    /// A laptop's tunnel by `wireguard-go`: `who` has this address in the tunnel, and routes all of 10.17.0.0/16 into it.
+    pub fn dial_in(&self, node: &Node, who: &KeyPair, address: IpAddr) -> Result<WireguardGo> {
+        WireguardGo::start(
+            node,
+            INTERFACE,
+            &format!(
+                "[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\nEndpoint = {}\nAllowedIPs = 10.17.0.0/16\nPersistentKeepalive = 25\n",
+                who.private.to_base64().as_str(),
+                self.gateway.public,
+                self.endpoint()
+            ),
+            &format!(
+                "addr add {address}/32 dev {INTERFACE}\nroute add 10.17.0.0/16 dev {INTERFACE}\n"
+            ),
+        )
+    }
+}
+
+/// The published services, which both ends list; `callers` is their word for who may call. UDP is for the office, since
+/// Cloudflare forwards none.
+fn write_publishes(text: &mut String, callers: &str, source_ip: &str) {
+    text.push_str("\n[sets]\noffice = [\"192.0.2.0/24\"]\n");
+    for (name, vip, protocol, ports, set) in [
+        ("ingress", "10.17.5.30", "tcp", "80, 443", "cloudflare"),
+        ("ingress6", "fd17:5::30", "tcp", "80, 443", "cloudflare"),
+        ("stun", "10.17.5.30", "udp", "3478", "office"),
+        ("iperf", "10.17.5.30", "tcp", "5201", "cloudflare"),
+    ] {
+        text.push_str(&publish(
+            name,
+            vip,
+            protocol,
+            ports,
+            &format!(r#"{callers} = ["{set}"]"#),
+            source_ip,
+        ));
+    }
+}
+
+/// One `[[publish]]`.
+pub fn publish(
+    name: &str,
+    vip: &str,
+    protocol: &str,
+    ports: &str,
+    callers: &str,
+    source_ip: &str,
+) -> String {
+    format!(
+        r#"
+[[publish]]
+name      = "{name}"
+vip       = "{vip}"
+protocol  = "{protocol}"
+ports     = [{ports}]
+{callers}
+source_ip = "{source_ip}"
+"#
+    )
+}
+
+/// One of the two daemons with its configuration.
+#[derive(Debug)]
+pub struct Instance {
+    /// The program.
+    pub daemon: Daemon,
+    /// Its configuration.
+    pub config: PathBuf,
+    name: &'static str,
+    program: String,
+}
+
+impl Instance {
+    /// Start `name run --config CONFIG` on a node.
+    pub fn start(node: &Node, name: &'static str, config: PathBuf) -> Result<Self> {
+        let program = binary(name)?;
+        let daemon = Self::launch(node, name, &program, &config)?;
+        Ok(Self {
+            daemon,
+            config,
+            name,
+            program,
+        })
+    }
+
+    fn launch(node: &Node, name: &str, program: &str, config: &Path) -> Result<Daemon> {
+        let config = config.to_str().context("its path is not UTF-8")?;
+        Daemon::start(node, name, &[program, "run", "--config", config])
+    }
+
+    /// Start it again after it was stopped or killed.
+    pub fn restart(&mut self) -> Result<()> {
+        let node = self.daemon.node().clone();
+        self.daemon = Self::launch(&node, self.name, &self.program, &self.config)?;
+        Ok(())
+    }
+
+    /// Run `program COMMAND… --config CONFIG` to its end.
+    pub fn command(&self, command: &[&str]) -> Result<String> {
+        let config = self.config.to_str().context("its path is not UTF-8")?;
+        let mut whole = vec![self.program.as_str()];
+        whole.extend(command);
+        whole.extend(["--config", config]);
+        self.daemon.node().run(&whole)
+    }
+
+    /// `status --json`.
+    pub fn status(&self) -> Result<Status> {
+        let text = self.command(&["status", "--json"])?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("`status --json` printed no status: {text}"))
+    }
+
+    /// Change the configuration file and have it taken: SIGHUP, then wait until the log says what became of it.
+    pub fn reload(&mut self, edit: impl FnOnce(&str) -> String) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        fs::write(&self.config, edit(&text))?;
+        let before = self.daemon.log().len();
+        self.daemon.signal(Signal::SIGHUP)?;
+        let path = self.daemon.log_path().to_owned();
+        self.daemon
+            .wait_until(RELOAD_TIMEOUT, "the reload's outcome in the log", || {
+                let log = fs::read_to_string(&path)?;
+                let new = log.get(before..).unwrap_or_default();
+                let outcomes = ["configuration taken", "the running configuration stays"];
+                holds(outcomes.iter().any(|outcome| new.contains(outcome)), || {
+                    format!("new lines: {new}")
+                })
+            })
+    }
+}
+
+/// Both daemons, and the tunnel between them.
+#[derive(Debug)]
+pub struct Edge {
+    /// On the VPS.
+    pub gateway: Instance,
+    /// On the LAN host.
+    pub lan_server: Instance,
+    /// What they were configured from.
+    pub setup: Setup,
+}
+
+impl Edge {
+    /// Start both and wait until the tunnel carries packets.
+    pub fn start(world: &World, setup: Setup) -> Result<Self> {
+        let gateway = Instance::start(&world.vps, "gateway", setup.install_gateway(&world.vps)?)?;
+        let lan_server = Instance::start(
+            &world.lan_host,
+            "lan-server",
+            setup.install_lan_server(&world.lan_host)?,
+        )?;
+        let mut edge = Self {
+            gateway,
+            lan_server,
+            setup,
+        };
+        edge.wait_for_tunnel(world, START_TIMEOUT)?;
+        Ok(edge)
+    }
+
+    /// Let both daemons run on when this is dropped.
+    pub fn release(&mut self) {
+        self.gateway.daemon.release();
+        self.lan_server.daemon.release();
+    }
+
+    /// Wait until the ends reach each other, both ways; fails at once when a daemon ends.
+    pub fn wait_for_tunnel(&mut self, world: &World, within: Duration) -> Result<()> {
+        let vps = world.vps.clone();
+        self.gateway
+            .daemon
+            .wait_until(within, "the gateway's link", || {
+                vps.run(&["ip", "link", "show", "up", "dev", INTERFACE])
+                    .map(drop)
+            })?;
+        let lan_host = world.lan_host.clone();
+        self.lan_server
+            .daemon
+            .wait_until(within, "an answer through the tunnel", || {
+                lan_host.pings(&GATEWAY.to_string())
+            })?;
+        self.gateway.daemon.alive()?;
+        eventually(within, "an answer from the LAN end", || {
+            world.vps.pings(&LAN_SERVER.to_string())
+        })
+    }
+}
