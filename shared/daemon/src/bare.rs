@@ -201,7 +201,9 @@ impl LinkFollower {
 
     async fn look(&mut self) -> Result<(), BareError> {
         let Some(found) = self.netlink.link(&self.interface).await? else {
-            return Ok(()); // deleted: the worker says so
+            // Deleted, which the worker says; or moved to another namespace, from where we hear nothing: handshakes then
+            // start with the first packet, and the device keeps the MTU it had.
+            return Ok(());
         };
         let is = LinkState {
             up: found.link.up,

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Bytes of a connection go through [`Decoder`], which yields [`Request`]s; [`format_status`] and [`Errno::answer`]
-//! make the answers. Meaning and error numbers are those of wireguard-go's `device/uapi.go`, but for three points:
+//! make the answers. Meaning and error numbers are those of wireguard-go's `device/uapi.go`, but for four points:
 //!
 //! - A `set` is applied as a whole or not at all. wireguard-go applies line by line and stops at the first bad one.
 //! - A connection that ends in the middle of a `set` changes nothing ([`RequestError::Truncated`]).
 //! - `replace_peers` keeps endpoint, session and counters of a peer that the request names again; everything else of
 //!   that peer is set back to what a new peer has. So `wg setconf` with a peer that stays does not interrupt it.
+//! - What is no request at all gets `EINVAL` before the connection ends; wireguard-go just ends it.
 //!
 //! Every bound is here: a client can make us hold at most [`MAX_REQUEST_BYTES`] of text, in lines of at most
 //! [`MAX_LINE_BYTES`], and what they say.

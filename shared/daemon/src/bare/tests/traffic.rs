@@ -168,6 +168,25 @@ fn an_allowed_ip_moves_from_peer_to_peer_and_takes_the_traffic_along() {
     );
 }
 
+/// The sockets stay where the device was started (<https://www.wireguard.com/netns/>): A reaches B through the first
+/// namespace, while its link is in one without any other.
+#[test]
+fn a_link_that_moves_to_another_namespace_leaves_its_sockets_behind() {
+    if is_unprivileged_run() {
+        return;
+    }
+    let pair = Pair::new(Engine::Ours, Engine::Ours);
+    pair.introduce();
+    let inner = Namespace::new();
+    let link = &pair.a.interface;
+    pair.at_a
+        .ip(&format!("link set {link} netns {}", inner.name));
+    inner.ip(&format!("address add 10.9.0.1/24 dev {link}"));
+    inner.ip(&format!("link set {link} up"));
+    inner.must_ping("10.9.0.2");
+    pair.at_b.must_ping("10.9.0.1");
+}
+
 #[test]
 fn sixty_five_thousand_allowed_ips_are_taken_and_told_in_seconds() {
     if is_unprivileged_run() {
