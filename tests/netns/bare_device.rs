@@ -3,6 +3,8 @@
 //! ```text
 //!  one 192.0.2.1 ── eth0 ── eth0 ── 192.0.2.2 two        inside: 10.0.0.1 and 10.0.0.2
 //! ```
+use std::time::Duration;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use tests::edge::{Setup, binary};
@@ -13,6 +15,9 @@ use tests::topology::Topology;
 use tests::wireguard_go::WireguardGo;
 
 use crate::support::{SOON, in_topology, with_edge};
+
+/// Rekey-Timeout with its jitter, and a round trip.
+const REKEY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What makes an interface on a side.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +69,10 @@ fn ping_between(one_runs: Program, two_runs: Program) {
             "10.0.0.2",
             &config(&b, 2000, &a, "192.0.2.1:1000", "10.0.0.1/32"),
         )?;
-        one.pings("10.0.0.2")?;
+        // The first side to come up dials into the void; its next try is due after Rekey-Timeout (whitepaper §6.1).
+        eventually(REKEY_TIMEOUT, "an answer from the second side", || {
+            one.pings("10.0.0.2")
+        })?;
         two.pings("10.0.0.1")?;
         one.run(&[
             "ping", "-n", "-q", "-c", "20", "-i", "0.01", "-s", "1392", "-M", "do", "10.0.0.2",

@@ -111,7 +111,7 @@ fn each_mistake_in_gateway_toml_has_its_message() {
                 "has no port",
             ),
             (r#"interface = "eth0""#, r#"interface = "edge0""#, "edge0"),
-            ("[wan]", "[wan", "wan"),
+            ("[wan]", "[wan", "not valid TOML"),
         ] {
             ensure!(
                 text.contains(right),

@@ -59,8 +59,15 @@ fn dropped(edge: &Edge) -> Result<u64> {
 fn ten_thousand_junk_datagrams_of_all_sizes_get_no_answer_and_are_counted() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         world.internet.nft(&format!(
-            "table inet watch {{ counter answers {{ }}\n chain forward {{ type filter hook forward priority filter;
-             ip saddr {VPS} ip daddr {STRANGER} counter name answers\n }} }}"
+            r#"
+            table inet watch {{
+                counter answers {{ }}
+                chain forward {{
+                    type filter hook forward priority filter; policy accept;
+                    ip saddr {VPS} ip daddr {STRANGER} counter name answers
+                }}
+            }}
+            "#
         ))?;
         let mut conversation = Conversation::open(&world.client, public(80))?;
         let before = dropped(edge)?;

@@ -30,12 +30,24 @@ table inet filter {
     }
 }
 table ip nat {
-    chain DOCKER { iifname "docker0" return }
-    chain PREROUTING { type nat hook prerouting priority dstnat; policy accept; fib daddr type local jump DOCKER; }
-    chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; ip saddr 172.17.0.0/16 oifname != "docker0" masquerade; }
+    chain DOCKER {
+        iifname "docker0" return
+    }
+    chain PREROUTING {
+        type nat hook prerouting priority dstnat; policy accept;
+        fib daddr type local jump DOCKER
+    }
+    chain POSTROUTING {
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr 172.17.0.0/16 oifname != "docker0" masquerade
+    }
 }
 table ip libvirt_network {
-    chain forward { type filter hook forward priority filter; policy accept; oifname "virbr9" reject; iifname "virbr9" reject; }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        oifname "virbr9" reject
+        iifname "virbr9" reject
+    }
 }
 "#;
 

@@ -73,7 +73,7 @@ fn connections_survive_a_new_address_of_the_lan_host() {
         let mut conversation = Conversation::open(&world.client, public(80))?;
         conversation.echo("before")?;
         world.lan_host.ip(
-            "addr add 192.168.0.16/24 dev eth0\naddr del 192.168.0.15/24 dev eth0\nroute replace default via 192.168.0.1\n",
+            "addr del 192.168.0.15/24 dev eth0\naddr add 192.168.0.16/24 dev eth0\nroute replace default via 192.168.0.1\n",
         )?;
         let start = Instant::now();
         eventually(OWN_CHANGE, "an answer through the tunnel", || {
@@ -100,7 +100,7 @@ fn laptop_changes_networks_without_losing_its_connection() {
         let mut conversation = Conversation::open(&world.road_warrior, at(API_VIP, API_PORT))?;
         conversation.echo("before")?;
         world.road_warrior.ip(
-            "addr add 192.0.2.51/24 dev eth0\naddr del 192.0.2.50/24 dev eth0\nroute replace default via 192.0.2.1\n",
+            "addr del 192.0.2.50/24 dev eth0\naddr add 192.0.2.51/24 dev eth0\nroute replace default via 192.0.2.1\n",
         )?;
         conversation.set_patience(BEHIND_NAT)?;
         conversation.echo("after")?;

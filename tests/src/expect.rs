@@ -105,7 +105,7 @@ pub fn kernel_state(node: &Node) -> Result<String> {
         "ip rule",
         "ip -6 rule",
         "nft -s list ruleset",
-        "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter net.ipv4.conf.eth0.rp_filter net.ipv4.conf.all.src_valid_mark net.ipv6.conf.eth0.accept_ra",
+        "sysctl -e net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter net.ipv4.conf.eth0.rp_filter net.ipv4.conf.all.src_valid_mark net.ipv6.conf.eth0.accept_ra",
     ] {
         let words: Vec<&str> = command.split(' ').collect();
         state.extend(["# ", command, "\n", &node.run(&words)?]);

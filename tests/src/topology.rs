@@ -165,7 +165,8 @@ impl Drop for Topology {
 
 /// Switches that every node starts with, below `/proc/sys/net`. Reverse path filtering is strict and forwarding off, as a
 /// careful administrator has them: what the product needs it must set itself.
-const NODE_SWITCHES: [(&str, &str); 7] = [
+const NODE_SWITCHES: [(&str, &str); 8] = [
+    ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/all/forwarding", "0"),
