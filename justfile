@@ -29,6 +29,10 @@ doc:
 deny:
     cargo deny check bans licenses sources
 
+# compile with the oldest Rust that Cargo.toml promises
+msrv:
+    script/msrv
+
 # look for inputs that break a fuzz target's promises, with coverage, on the stable compiler (needs a C++ compiler)
 fuzz target seconds="60":
     script/fuzz {{ target }} {{ seconds }}
