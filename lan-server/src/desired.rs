@@ -37,7 +37,7 @@ const FROM_TUNNEL: &str = "from_tunnel";
 /// Sources that never come from the internet (RFC 6890 and multicast): with preserved addresses they would look like
 /// hosts, pods or services of this LAN.
 const NEVER_PUBLIC_IPV4: [(Ipv4Addr, u8); 8] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -171,10 +171,10 @@ fn ruleset(config: &LanServer) -> Ruleset {
     };
     let mut chains = vec![
         context.connmark(),
-        context.connmark_output(),
+        connmark_output(),
         context.forward(),
         context.input(),
-        context.from_tunnel(),
+        context.tunnel_services(),
     ];
     chains.extend(config.publishes.iter().map(|p| context.publish(p)));
     chains.push(context.source_nat());
@@ -241,11 +241,11 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn from_tunnel_link(&self) -> Part {
+    fn entering(&self) -> Part {
         policy::from_link(self.tunnel)
     }
 
-    fn to_tunnel_link(&self) -> Part {
+    fn leaving(&self) -> Part {
         policy::to_link(self.tunnel)
     }
 
@@ -253,7 +253,7 @@ impl Context<'_> {
     fn connmark(&self) -> Chain {
         let rules = vec![
             rule([
-                self.from_tunnel_link(),
+                self.entering(),
                 Part::CtNew,
                 Part::SetCtMark {
                     keep: !MARK_MASK,
@@ -278,35 +278,16 @@ impl Context<'_> {
         )
     }
 
-    /// The same for answers of a VIP that this host itself holds.
-    fn connmark_output(&self) -> Chain {
-        let rules = vec![rule([
-            came_by_tunnel(),
-            Part::SetMarkFromCt { mask: MARK_MASK },
-        ])];
-        base_chain(
-            "connmark_output",
-            ChainKind::Route,
-            Hook::Output,
-            priority::MANGLE,
-            rules,
-        )
-    }
-
     /// Packets of other links are not our business: no policy, no rule matches them.
     fn forward(&self) -> Chain {
         let mut rules = policy::clamp_mss(self.tunnel);
         rules.extend(self.refuse_own_sources());
         rules.extend([
             self.accept_answers_and_more(),
-            rule([
-                self.to_tunnel_link(),
-                Part::CtEstablishedRelated,
-                Part::Accept,
-            ]),
-            rule([self.from_tunnel_link(), Part::Jump(FROM_TUNNEL.to_owned())]),
-            verdict_rule(self.from_tunnel_link(), "refused_from_tunnel"),
-            verdict_rule(self.to_tunnel_link(), "refused_to_tunnel"),
+            rule([self.leaving(), Part::CtEstablishedRelated, Part::Accept]),
+            rule([self.entering(), Part::Jump(FROM_TUNNEL.to_owned())]),
+            verdict_rule(self.entering(), "refused_from_tunnel"),
+            verdict_rule(self.leaving(), "refused_to_tunnel"),
         ]);
         base_chain(
             "forward",
@@ -324,7 +305,7 @@ impl Context<'_> {
         for gateway in &self.config.gateways {
             rules.extend(gateway.addresses.iter().map(|&address| {
                 rule([
-                    self.from_tunnel_link(),
+                    self.entering(),
                     policy::host(Side::Source, address),
                     Part::EchoRequest(Family::of(address)),
                     Part::Accept,
@@ -332,8 +313,8 @@ impl Context<'_> {
             }));
         }
         rules.extend([
-            rule([self.from_tunnel_link(), Part::Jump(FROM_TUNNEL.to_owned())]),
-            verdict_rule(self.from_tunnel_link(), "refused_input"),
+            rule([self.entering(), Part::Jump(FROM_TUNNEL.to_owned())]),
+            verdict_rule(self.entering(), "refused_input"),
         ]);
         base_chain(
             "input",
@@ -351,7 +332,7 @@ impl Context<'_> {
         self.tunnel_networks()
             .map(|network| {
                 rule([
-                    self.from_tunnel_link(),
+                    self.entering(),
                     policy::network(Side::Source, network),
                     Part::SourceNotRoutedVia(self.tunnel.clone()),
                     Part::NamedCounter("refused_own_source".to_owned()),
@@ -364,7 +345,7 @@ impl Context<'_> {
     /// What belongs to a connection that came in by the tunnel, and to no other.
     fn accept_answers_and_more(&self) -> Rule {
         rule([
-            self.from_tunnel_link(),
+            self.entering(),
             Part::CtEstablishedRelated,
             came_by_tunnel(),
             Part::Accept,
@@ -373,7 +354,7 @@ impl Context<'_> {
 
     /// Destinations first: each published service has a chain that looks at the source. Then what tunnel peers may
     /// reach.
-    fn from_tunnel(&self) -> Chain {
+    fn tunnel_services(&self) -> Chain {
         let mut rules: Vec<Rule> = self
             .config
             .publishes
@@ -491,6 +472,21 @@ impl Context<'_> {
         let gateways = self.config.gateways.iter();
         gateways.flat_map(|gateway| gateway.networks.iter().copied())
     }
+}
+
+/// [`Context::connmark`] for answers of a VIP that this host itself holds.
+fn connmark_output() -> Chain {
+    let rules = vec![rule([
+        came_by_tunnel(),
+        Part::SetMarkFromCt { mask: MARK_MASK },
+    ])];
+    base_chain(
+        "connmark_output",
+        ChainKind::Route,
+        Hook::Output,
+        priority::MANGLE,
+        rules,
+    )
 }
 
 /// `ct mark & MASK == GATEWAY`.

@@ -29,7 +29,7 @@ enum Command {
     Run,
     /// Parse and validate the configuration
     ///
-    /// Every error is one line: file:line:column: what is wrong; what to do.
+    /// Every error is one line with file, line and column, what is wrong and what to do.
     Check {
         /// Print the result as JSON
         #[arg(long)]
