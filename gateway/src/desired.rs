@@ -125,7 +125,7 @@ fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
         context.forward(),
         context.input(),
         context.output(),
-        context.snat(),
+        context.source_nat(),
     ];
     chains.extend(config.roles.iter().map(role_chain));
     let sources = config.publishes.iter().map(|publish| {
@@ -365,7 +365,7 @@ impl Context<'_> {
         )
     }
 
-    fn snat(&self) -> Chain {
+    fn source_nat(&self) -> Chain {
         let rules = self
             .config
             .publishes
@@ -379,7 +379,7 @@ impl Context<'_> {
             })
             .collect();
         base_chain(
-            "snat",
+            "source_nat",
             ChainKind::Nat,
             Hook::Postrouting,
             priority::SRCNAT,

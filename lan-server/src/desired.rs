@@ -170,14 +170,14 @@ fn ruleset(config: &LanServer) -> Ruleset {
         tunnel: &config.tunnel.interface,
     };
     let mut chains = vec![
-        context.mark(),
-        context.mark_output(),
+        context.connmark(),
+        context.connmark_output(),
         context.forward(),
         context.input(),
         context.from_tunnel(),
     ];
     chains.extend(config.publishes.iter().map(|p| context.publish(p)));
-    chains.push(context.snat());
+    chains.push(context.source_nat());
     Ruleset {
         table: TABLE.to_owned(),
         sets: sets(config),
@@ -250,7 +250,7 @@ impl Context<'_> {
     }
 
     /// Remember by which tunnel a connection came in; send its answers back by the same one.
-    fn mark(&self) -> Chain {
+    fn connmark(&self) -> Chain {
         let rules = vec![
             rule([
                 self.from_tunnel_link(),
@@ -270,7 +270,7 @@ impl Context<'_> {
             ]),
         ];
         base_chain(
-            "mark",
+            "connmark",
             ChainKind::Filter,
             Hook::Prerouting,
             priority::MANGLE,
@@ -279,13 +279,13 @@ impl Context<'_> {
     }
 
     /// The same for answers of a VIP that this host itself holds.
-    fn mark_output(&self) -> Chain {
+    fn connmark_output(&self) -> Chain {
         let rules = vec![rule([
             came_by_tunnel(),
             Part::SetMarkFromCt { mask: MARK_MASK },
         ])];
         base_chain(
-            "mark_output",
+            "connmark_output",
             ChainKind::Route,
             Hook::Output,
             priority::MANGLE,
@@ -296,12 +296,9 @@ impl Context<'_> {
     /// Packets of other links are not our business: no policy, no rule matches them.
     fn forward(&self) -> Chain {
         let mut rules = policy::clamp_mss(self.tunnel);
+        rules.extend(self.refuse_own_sources());
         rules.extend([
-            rule([
-                self.from_tunnel_link(),
-                Part::CtEstablishedRelated,
-                Part::Accept,
-            ]),
+            self.accept_answers_and_more(),
             rule([
                 self.to_tunnel_link(),
                 Part::CtEstablishedRelated,
@@ -322,11 +319,8 @@ impl Context<'_> {
 
     /// The gateway may ping this end; a VIP that this host holds is reached like one behind it.
     fn input(&self) -> Chain {
-        let mut rules = vec![rule([
-            self.from_tunnel_link(),
-            Part::CtEstablishedRelated,
-            Part::Accept,
-        ])];
+        let mut rules = self.refuse_own_sources();
+        rules.push(self.accept_answers_and_more());
         for gateway in &self.config.gateways {
             rules.extend(gateway.addresses.iter().map(|&address| {
                 rule([
@@ -350,8 +344,35 @@ impl Context<'_> {
         )
     }
 
+    /// A source of the tunnel network whose way back does not lead into the tunnel belongs to one of this host's own
+    /// networks, which the tunnel network may cover. First of all, so that not even an established connection of the
+    /// LAN can be joined from the tunnel.
+    fn refuse_own_sources(&self) -> Vec<Rule> {
+        self.tunnel_networks()
+            .map(|network| {
+                rule([
+                    self.from_tunnel_link(),
+                    policy::network(Side::Source, network),
+                    Part::SourceNotRoutedVia(self.tunnel.clone()),
+                    Part::NamedCounter("refused_own_source".to_owned()),
+                    Part::Drop,
+                ])
+            })
+            .collect()
+    }
+
+    /// What belongs to a connection that came in by the tunnel, and to no other.
+    fn accept_answers_and_more(&self) -> Rule {
+        rule([
+            self.from_tunnel_link(),
+            Part::CtEstablishedRelated,
+            came_by_tunnel(),
+            Part::Accept,
+        ])
+    }
+
     /// Destinations first: each published service has a chain that looks at the source. Then what tunnel peers may
-    /// reach, unless their source belongs to one of this host's own networks, which the tunnel network may cover.
+    /// reach.
     fn from_tunnel(&self) -> Chain {
         let mut rules: Vec<Rule> = self
             .config
@@ -363,13 +384,6 @@ impl Context<'_> {
                 policy::commented(parts, &publish.name)
             })
             .collect();
-        if !self.config.access.is_empty() {
-            rules.push(rule([
-                Part::SourceNotRoutedVia(self.tunnel.clone()),
-                Part::NamedCounter("refused_from_tunnel".to_owned()),
-                Part::Drop,
-            ]));
-        }
         for network in self.tunnel_networks() {
             let services = self.config.access.iter().flat_map(|access| &access.to);
             rules.extend(
@@ -422,7 +436,7 @@ impl Context<'_> {
     }
 
     /// By connection mark, not by link: on the postrouting hook a packet no longer says where it came from.
-    fn snat(&self) -> Chain {
+    fn source_nat(&self) -> Chain {
         let mut rules: Vec<Rule> = Vec::new();
         for publish in &self.config.publishes {
             if publish.source_ip == SourceIp::Masquerade {
@@ -438,7 +452,7 @@ impl Context<'_> {
             }
         }
         base_chain(
-            "snat",
+            "source_nat",
             ChainKind::Nat,
             Hook::Postrouting,
             priority::SRCNAT,

@@ -60,7 +60,9 @@ async fn request(socket: &Path, path: &str) -> Result<String, Failure> {
     if status == StatusCode::OK {
         Ok(body)
     } else {
-        Err(Failure::Other(format!("the daemon answered {status}: {body}")))
+        Err(Failure::Other(format!(
+            "the daemon answered {status}: {body}"
+        )))
     }
 }
 
