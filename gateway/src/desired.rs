@@ -125,7 +125,7 @@ fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
         context.forward(),
         context.input(),
         context.output(),
-        context.snat(),
+        context.source_nat(),
     ];
     chains.extend(config.roles.iter().map(role_chain));
     let sources = config.publishes.iter().map(|publish| {
@@ -151,15 +151,15 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn from_wan(&self) -> Part {
+    fn entering_wan(&self) -> Part {
         policy::from_link(self.wan)
     }
 
-    fn from_tunnel(&self) -> Part {
+    fn entering(&self) -> Part {
         policy::from_link(self.tunnel)
     }
 
-    fn to_tunnel(&self) -> Part {
+    fn leaving(&self) -> Part {
         policy::to_link(self.tunnel)
     }
 
@@ -177,7 +177,7 @@ impl Context<'_> {
         ])];
         for address in &self.config.tunnel.addresses {
             rules.push(rule([
-                self.from_wan(),
+                self.entering_wan(),
                 policy::network(Side::Source, address.network()),
                 Part::Counter,
                 Part::Drop,
@@ -202,7 +202,7 @@ impl Context<'_> {
         let family = Family::of(publish.vip);
         let sets = policy::source_set_names(&publish.name, family, &publish.allow)?;
         let mut parts = vec![
-            self.from_wan(),
+            self.entering_wan(),
             Part::NetworkFamily(family),
             Part::DestinationIsLocal,
             Part::Ports {
@@ -261,7 +261,7 @@ impl Context<'_> {
         let mut rules = Vec::new();
         for (listen, target) in dnat_targets(&publish.ports) {
             for source in &sources {
-                let mut parts = vec![self.from_wan(), Part::NetworkFamily(family)];
+                let mut parts = vec![self.entering_wan(), Part::NetworkFamily(family)];
                 parts.extend(source.clone());
                 parts.extend([
                     Part::DestinationIsLocal,
@@ -287,28 +287,28 @@ impl Context<'_> {
     fn forward(&self) -> Chain {
         let mut rules = policy::clamp_mss(self.tunnel);
         rules.push(rule([
-            self.from_tunnel(),
+            self.entering(),
             Part::CtEstablishedRelated,
             Part::Accept,
         ]));
         rules.push(rule([
-            self.to_tunnel(),
+            self.leaving(),
             Part::CtEstablishedRelated,
             Part::Accept,
         ]));
         rules.extend(self.config.publishes.iter().map(|publish| {
-            let mut parts = vec![self.from_wan(), self.to_tunnel(), Part::CtStatusDnat];
+            let mut parts = vec![self.entering_wan(), self.leaving(), Part::CtStatusDnat];
             parts.extend(service_of(publish));
             parts.push(Part::Accept);
             policy::commented(parts, &publish.name)
         }));
         for family in [Family::Ipv4, Family::Ipv6] {
             if let Some(role) = self.role_of_source(family) {
-                rules.push(rule([self.from_tunnel(), self.to_tunnel(), role]));
+                rules.push(rule([self.entering(), self.leaving(), role]));
             }
         }
-        rules.push(verdict_rule(self.from_tunnel(), "refused_from_tunnel"));
-        rules.push(verdict_rule(self.to_tunnel(), "refused_to_tunnel"));
+        rules.push(verdict_rule(self.entering(), "refused_from_tunnel"));
+        rules.push(verdict_rule(self.leaving(), "refused_to_tunnel"));
         base_chain(
             "forward",
             ChainKind::Filter,
@@ -321,14 +321,14 @@ impl Context<'_> {
     /// What the tunnel may reach on this host: ping, the admin listener, and what a role names.
     fn input(&self) -> Chain {
         let mut rules = vec![rule([
-            self.from_tunnel(),
+            self.entering(),
             Part::CtEstablishedRelated,
             Part::Accept,
         ])];
         rules.extend(policy::accept_ping(self.tunnel));
         if let Some(listen) = self.config.admin.listen {
             rules.push(rule([
-                self.from_tunnel(),
+                self.entering(),
                 policy::host(Side::Destination, listen.ip()),
                 policy::ports(Protocol::Tcp, Side::Destination, listen.port()),
                 Part::Accept,
@@ -336,10 +336,10 @@ impl Context<'_> {
         }
         for family in [Family::Ipv4, Family::Ipv6] {
             if let Some(role) = self.role_of_source(family) {
-                rules.push(rule([self.from_tunnel(), role]));
+                rules.push(rule([self.entering(), role]));
             }
         }
-        rules.push(verdict_rule(self.from_tunnel(), "refused_input"));
+        rules.push(verdict_rule(self.entering(), "refused_input"));
         base_chain(
             "input",
             ChainKind::Filter,
@@ -358,28 +358,28 @@ impl Context<'_> {
             Hook::Output,
             priority::FILTER,
             vec![rule([
-                self.to_tunnel(),
+                self.leaving(),
                 Part::Redirect(Family::Ipv4),
                 Part::Drop,
             ])],
         )
     }
 
-    fn snat(&self) -> Chain {
+    fn source_nat(&self) -> Chain {
         let rules = self
             .config
             .publishes
             .iter()
             .filter(|publish| publish.source_ip == SourceIp::Masquerade)
             .map(|publish| {
-                let mut parts = vec![self.to_tunnel(), Part::CtStatusDnat];
+                let mut parts = vec![self.leaving(), Part::CtStatusDnat];
                 parts.extend(service_of(publish));
                 parts.push(Part::Masquerade);
                 policy::commented(parts, &publish.name)
             })
             .collect();
         base_chain(
-            "snat",
+            "source_nat",
             ChainKind::Nat,
             Hook::Postrouting,
             priority::SRCNAT,

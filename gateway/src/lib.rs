@@ -10,7 +10,7 @@
 //! | 1 | the kernel DNATs and forwards it: the table that [`desired::model`] makes of the configuration, put in place by [`nft::Nftables::replace`] | a datagram waits on the UDP socket |
 //! | 2 | [`shared_os::tun`] reads a super-packet | [`shared_os::udp`] receives a batch of coalesced datagrams |
 //! | 3 | [`shared::offload::segment`] cuts it into packets, in place | [`Device::handle_datagram`]: kind, index → peer, replay, decapsulation |
-//! | 4 | [`Device::handle_tun_packet`]: destination → peer by allowed IPs, padding, encapsulation | the source must belong to this very peer: [`shared::wg::allowed_ips`] |
+//! | 4 | [`Device::handle_tun_packet`]: destination → peer by allowed IPs, padding, encapsulation | the source must belong to this very peer: `shared/src/wg/allowed_ips.rs` |
 //! | 5 | [`TransmitQueue`]: equal datagrams side by side | [`PacketBatch`], [`shared::offload::coalesce`]: packets of a flow become one super-packet |
 //! | 6 | [`shared_os::udp`] sends each run in one call | [`shared_os::tun`] writes it; the kernel undoes the DNAT and forwards it |
 //!

@@ -37,7 +37,7 @@ const FROM_TUNNEL: &str = "from_tunnel";
 /// Sources that never come from the internet (RFC 6890 and multicast): with preserved addresses they would look like
 /// hosts, pods or services of this LAN.
 const NEVER_PUBLIC_IPV4: [(Ipv4Addr, u8); 8] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -170,14 +170,14 @@ fn ruleset(config: &LanServer) -> Ruleset {
         tunnel: &config.tunnel.interface,
     };
     let mut chains = vec![
-        context.mark(),
-        context.mark_output(),
+        context.connmark(),
+        connmark_output(),
         context.forward(),
         context.input(),
-        context.from_tunnel(),
+        context.tunnel_services(),
     ];
     chains.extend(config.publishes.iter().map(|p| context.publish(p)));
-    chains.push(context.snat());
+    chains.push(context.source_nat());
     Ruleset {
         table: TABLE.to_owned(),
         sets: sets(config),
@@ -241,19 +241,19 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn from_tunnel_link(&self) -> Part {
+    fn entering(&self) -> Part {
         policy::from_link(self.tunnel)
     }
 
-    fn to_tunnel_link(&self) -> Part {
+    fn leaving(&self) -> Part {
         policy::to_link(self.tunnel)
     }
 
     /// Remember by which tunnel a connection came in; send its answers back by the same one.
-    fn mark(&self) -> Chain {
+    fn connmark(&self) -> Chain {
         let rules = vec![
             rule([
-                self.from_tunnel_link(),
+                self.entering(),
                 Part::CtNew,
                 Part::SetCtMark {
                     keep: !MARK_MASK,
@@ -270,24 +270,9 @@ impl Context<'_> {
             ]),
         ];
         base_chain(
-            "mark",
+            "connmark",
             ChainKind::Filter,
             Hook::Prerouting,
-            priority::MANGLE,
-            rules,
-        )
-    }
-
-    /// The same for answers of a VIP that this host itself holds.
-    fn mark_output(&self) -> Chain {
-        let rules = vec![rule([
-            came_by_tunnel(),
-            Part::SetMarkFromCt { mask: MARK_MASK },
-        ])];
-        base_chain(
-            "mark_output",
-            ChainKind::Route,
-            Hook::Output,
             priority::MANGLE,
             rules,
         )
@@ -296,20 +281,13 @@ impl Context<'_> {
     /// Packets of other links are not our business: no policy, no rule matches them.
     fn forward(&self) -> Chain {
         let mut rules = policy::clamp_mss(self.tunnel);
+        rules.extend(self.refuse_own_sources());
         rules.extend([
-            rule([
-                self.from_tunnel_link(),
-                Part::CtEstablishedRelated,
-                Part::Accept,
-            ]),
-            rule([
-                self.to_tunnel_link(),
-                Part::CtEstablishedRelated,
-                Part::Accept,
-            ]),
-            rule([self.from_tunnel_link(), Part::Jump(FROM_TUNNEL.to_owned())]),
-            verdict_rule(self.from_tunnel_link(), "refused_from_tunnel"),
-            verdict_rule(self.to_tunnel_link(), "refused_to_tunnel"),
+            self.accept_answers_and_more(),
+            rule([self.leaving(), Part::CtEstablishedRelated, Part::Accept]),
+            rule([self.entering(), Part::Jump(FROM_TUNNEL.to_owned())]),
+            verdict_rule(self.entering(), "refused_from_tunnel"),
+            verdict_rule(self.leaving(), "refused_to_tunnel"),
         ]);
         base_chain(
             "forward",
@@ -322,15 +300,12 @@ impl Context<'_> {
 
     /// The gateway may ping this end; a VIP that this host holds is reached like one behind it.
     fn input(&self) -> Chain {
-        let mut rules = vec![rule([
-            self.from_tunnel_link(),
-            Part::CtEstablishedRelated,
-            Part::Accept,
-        ])];
+        let mut rules = self.refuse_own_sources();
+        rules.push(self.accept_answers_and_more());
         for gateway in &self.config.gateways {
             rules.extend(gateway.addresses.iter().map(|&address| {
                 rule([
-                    self.from_tunnel_link(),
+                    self.entering(),
                     policy::host(Side::Source, address),
                     Part::EchoRequest(Family::of(address)),
                     Part::Accept,
@@ -338,8 +313,8 @@ impl Context<'_> {
             }));
         }
         rules.extend([
-            rule([self.from_tunnel_link(), Part::Jump(FROM_TUNNEL.to_owned())]),
-            verdict_rule(self.from_tunnel_link(), "refused_input"),
+            rule([self.entering(), Part::Jump(FROM_TUNNEL.to_owned())]),
+            verdict_rule(self.entering(), "refused_input"),
         ]);
         base_chain(
             "input",
@@ -350,9 +325,36 @@ impl Context<'_> {
         )
     }
 
+    /// A source of the tunnel network whose way back does not lead into the tunnel belongs to one of this host's own
+    /// networks, which the tunnel network may cover. First of all, so that not even an established connection of the
+    /// LAN can be joined from the tunnel.
+    fn refuse_own_sources(&self) -> Vec<Rule> {
+        self.tunnel_networks()
+            .map(|network| {
+                rule([
+                    self.entering(),
+                    policy::network(Side::Source, network),
+                    Part::SourceNotRoutedVia(self.tunnel.clone()),
+                    Part::NamedCounter("refused_own_source".to_owned()),
+                    Part::Drop,
+                ])
+            })
+            .collect()
+    }
+
+    /// What belongs to a connection that came in by the tunnel, and to no other.
+    fn accept_answers_and_more(&self) -> Rule {
+        rule([
+            self.entering(),
+            Part::CtEstablishedRelated,
+            came_by_tunnel(),
+            Part::Accept,
+        ])
+    }
+
     /// Destinations first: each published service has a chain that looks at the source. Then what tunnel peers may
-    /// reach, unless their source belongs to one of this host's own networks, which the tunnel network may cover.
-    fn from_tunnel(&self) -> Chain {
+    /// reach.
+    fn tunnel_services(&self) -> Chain {
         let mut rules: Vec<Rule> = self
             .config
             .publishes
@@ -363,13 +365,6 @@ impl Context<'_> {
                 policy::commented(parts, &publish.name)
             })
             .collect();
-        if !self.config.access.is_empty() {
-            rules.push(rule([
-                Part::SourceNotRoutedVia(self.tunnel.clone()),
-                Part::NamedCounter("refused_from_tunnel".to_owned()),
-                Part::Drop,
-            ]));
-        }
         for network in self.tunnel_networks() {
             let services = self.config.access.iter().flat_map(|access| &access.to);
             rules.extend(
@@ -422,7 +417,7 @@ impl Context<'_> {
     }
 
     /// By connection mark, not by link: on the postrouting hook a packet no longer says where it came from.
-    fn snat(&self) -> Chain {
+    fn source_nat(&self) -> Chain {
         let mut rules: Vec<Rule> = Vec::new();
         for publish in &self.config.publishes {
             if publish.source_ip == SourceIp::Masquerade {
@@ -438,7 +433,7 @@ impl Context<'_> {
             }
         }
         base_chain(
-            "snat",
+            "source_nat",
             ChainKind::Nat,
             Hook::Postrouting,
             priority::SRCNAT,
@@ -477,6 +472,21 @@ impl Context<'_> {
         let gateways = self.config.gateways.iter();
         gateways.flat_map(|gateway| gateway.networks.iter().copied())
     }
+}
+
+/// [`Context::connmark`] for answers of a VIP that this host itself holds.
+fn connmark_output() -> Chain {
+    let rules = vec![rule([
+        came_by_tunnel(),
+        Part::SetMarkFromCt { mask: MARK_MASK },
+    ])];
+    base_chain(
+        "connmark_output",
+        ChainKind::Route,
+        Hook::Output,
+        priority::MANGLE,
+        rules,
+    )
 }
 
 /// `ct mark & MASK == GATEWAY`.

@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `compile`, `matches` | ruleset → instructions of the kernel, those that `nft -f` makes of the ruleset's text |
+//! | `compile`, `matches` | ruleset → instructions of the kernel, which `nft list` prints as the ruleset's text |
 //! | `expr`, `set` | instructions and sets as plain data, written to libnftnl objects and read from them |
 //! | `live` | the table as the kernel holds it, with the values of its counters |
 //! | `compare` | what differs between the two, in words |

@@ -3,7 +3,8 @@
 //!
 //! Family `inet` sees IPv4 and IPv6, so bytes of a header mean something only after a guard: `meta nfproto` before an IP
 //! header, `meta l4proto` before a TCP, UDP or ICMP header. nft writes each guard once per rule and hides it in listings;
-//! [`Builder`] does the same.
+//! [`Builder`] does the same. One thing it leaves to nft: joining comparisons of neighbouring header fields (`tcp sport 1
+//! tcp dport 2`) into one load of both; the rule matches the same packets and lists the same.
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;

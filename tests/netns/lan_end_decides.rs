@@ -38,11 +38,10 @@ fn steal_vps(world: &LightWorld) -> Result<(WireguardGo, Instance)> {
     Ok((thief, lan_server))
 }
 
-/// Let the VPS call the cluster and the LAN from this source address.
+/// Let the VPS call the cluster and the LAN from this source address, and from no other that it pretended to have.
 fn pretend_to_be(world: &LightWorld, source: &str) -> Result<()> {
-    world
-        .vps
-        .ip(&format!("addr replace {source}/32 dev lo\n"))?;
+    world.vps.ip("addr flush dev lo scope global\n")?;
+    world.vps.ip(&format!("addr add {source}/32 dev lo\n"))?;
     for network in [
         "10.17.3.0/24",
         "10.17.4.0/24",
@@ -93,7 +92,7 @@ fn stolen_gateway_cannot_invent_sources() {
         for source in [
             "192.168.0.77",
             "10.42.0.7",
-            "10.17.5.30",
+            "10.17.5.31",
             "10.17.4.24",
             "198.51.100.7",
         ] {

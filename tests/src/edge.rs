@@ -213,11 +213,24 @@ source_ip = "masquerade"
 
     /// A laptop's tunnel by `wireguard-go`: `who` has this address in the tunnel, and routes all of 10.17.0.0/16 into it.
     pub fn dial_in(&self, node: &Node, who: &KeyPair, address: IpAddr) -> Result<WireguardGo> {
-        WireguardGo::start(
+        self.dial_in_by(&["wireguard-go", "-f", INTERFACE], node, who, address)
+    }
+
+    /// The same by another program that makes a userspace interface in the foreground.
+    pub fn dial_in_by(
+        &self,
+        program: &[&str],
+        node: &Node,
+        who: &KeyPair,
+        address: IpAddr,
+    ) -> Result<WireguardGo> {
+        WireguardGo::start_program(
             node,
             INTERFACE,
+            program,
             &format!(
-                "[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\nEndpoint = {}\nAllowedIPs = 10.17.0.0/16\nPersistentKeepalive = 25\n",
+                "[Interface]\nPrivateKey = {}\n\
+                 [Peer]\nPublicKey = {}\nEndpoint = {}\nAllowedIPs = 10.17.0.0/16\nPersistentKeepalive = 25\n",
                 who.private.to_base64().as_str(),
                 self.gateway.public,
                 self.endpoint()

@@ -107,7 +107,7 @@ source_ip = "masquerade"
         "any may call: no guard"
     );
     assert_eq!(
-        rules(&config, "snat"),
+        rules(&config, "source_nat"),
         [
             "oifname \"edge0\" ct status dnat ip daddr 10.17.5.40 udp dport { 53, 443, 30000-30100 } masquerade comment \"game\""
         ]

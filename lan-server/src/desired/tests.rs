@@ -103,7 +103,7 @@ from = ["any"]
 }
 
 #[test]
-fn tunnel_peers_reach_what_is_listed_unless_their_source_is_of_this_lan() {
+fn tunnel_peers_reach_what_is_listed() {
     let config = minimal(
         r#"
 [[access]]
@@ -113,13 +113,10 @@ source_ip = "masquerade"
     );
     assert_eq!(
         rules(&config, "from_tunnel"),
-        [
-            "fib saddr oifname != \"edge0\" counter name \"refused_from_tunnel\" drop",
-            "ip saddr 10.17.0.0/16 ip daddr 10.17.5.10 tcp dport 6443 accept"
-        ]
+        ["ip saddr 10.17.0.0/16 ip daddr 10.17.5.10 tcp dport 6443 accept"]
     );
     assert_eq!(
-        rules(&config, "snat"),
+        rules(&config, "source_nat"),
         [
             "oifname != \"edge0\" ct mark & 0x3f000000 == 0x01000000 ip saddr 10.17.0.0/16 ip daddr 10.17.5.10 tcp dport 6443 masquerade"
         ]
@@ -136,5 +133,31 @@ fn without_access_tunnel_peers_reach_nothing() {
             "oifname \"edge0\" counter name \"refused_to_tunnel\" drop".to_owned(),
         ]),
         "{forward:?}"
+    );
+}
+
+#[test]
+fn a_source_of_this_lan_is_refused_before_anything_is_accepted() {
+    for chain in ["forward", "input"] {
+        let rules = rules(&minimal(""), chain);
+        let refused = rules.iter().position(|rule| {
+            rule == "iifname \"edge0\" ip saddr 10.17.0.0/16 fib saddr oifname != \"edge0\" counter name \"refused_own_source\" drop"
+        });
+        let accepted = rules.iter().position(|rule| rule.ends_with("accept"));
+        assert!(
+            refused.is_some() && refused < accepted,
+            "{chain}: {rules:#?}"
+        );
+    }
+}
+
+#[test]
+fn only_connections_that_came_by_the_tunnel_go_on_through_it() {
+    let forward = rules(&minimal(""), "forward");
+    assert!(
+        forward.contains(
+            &"iifname \"edge0\" ct state established,related ct mark & 0x3f000000 == 0x01000000 accept".to_owned()
+        ),
+        "{forward:#?}"
     );
 }

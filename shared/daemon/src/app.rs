@@ -379,7 +379,8 @@ async fn environment(settings: &Settings, kernel: &Kernel) -> Result<Environment
             .map_err(|error| Failure::other(&error))?
             .ok_or_else(|| {
                 Failure::Environment(
-                    "[wan] interface is \"auto\", but there is no default route; name the link".to_owned(),
+                    "[wan] interface is \"auto\", but there is no default route; name the link"
+                        .to_owned(),
                 )
             })?,
     };
@@ -409,19 +410,25 @@ async fn is_name_free(settings: &Settings, kernel: &Kernel) -> Result<bool, Fail
     match link.map_err(|error| Failure::other(&error))? {
         None => Ok(true),
         Some(info) if info.link.alias == settings.link_alias => Ok(false),
-        Some(info) => Err(Failure::Environment(Conflict::LinkTaken(info.link).to_string())),
+        Some(info) => Err(Failure::Environment(
+            Conflict::LinkTaken(info.link).to_string(),
+        )),
     }
 }
 
 fn create_dir(path: &Path) -> Result<(), Failure> {
     key_file::create_dir(path).map_err(|error| {
-        Failure::Environment(format!("can't make the directory {}: {error}", path.display()))
+        Failure::Environment(format!(
+            "can't make the directory {}: {error}",
+            path.display()
+        ))
     })
 }
 
 fn private_key(settings: &Settings) -> Result<PrivateKey, Failure> {
     let path = &settings.private_key_file;
-    let (key, is_new) = key_file::read_or_create(path).map_err(|error| Failure::environment(&error))?;
+    let (key, is_new) =
+        key_file::read_or_create(path).map_err(|error| Failure::environment(&error))?;
     if is_new {
         info!(file = %path.display(), "made a new private key");
     }
@@ -430,7 +437,10 @@ fn private_key(settings: &Settings) -> Result<PrivateKey, Failure> {
 }
 
 fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
-    let files = model.peers.iter().filter_map(|p| p.preshared_key_file.clone());
+    let files = model
+        .peers
+        .iter()
+        .filter_map(|p| p.preshared_key_file.clone());
     files
         .map(|file| match key_file::read(&file) {
             Ok(key) => Ok((file, key)),

@@ -14,7 +14,7 @@ use crate::{admin, app, bare, down, logging, status};
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Arguments {
-    /// Configuration file [default: /etc/wg-edge/<program>.toml]
+    /// Configuration file [default: /etc/wg-edge/NAME.toml, NAME being that of the program]
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -29,7 +29,7 @@ enum Command {
     Run,
     /// Parse and validate the configuration
     ///
-    /// Every error is one line: file:line:column: what is wrong; what to do.
+    /// Every error is one line with file, line and column, what is wrong and what to do.
     Check {
         /// Print the result as JSON
         #[arg(long)]

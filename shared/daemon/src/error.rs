@@ -77,9 +77,6 @@ mod tests {
 
     #[test]
     fn causes_stand_behind_the_error_on_one_line() {
-        assert_eq!(
-            chain(&Outer(Inner)),
-            "can't open the door: the key is lost"
-        );
+        assert_eq!(chain(&Outer(Inner)), "can't open the door: the key is lost");
     }
 }

@@ -3,9 +3,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use shared::config::common::{
-    AddressSet, InterfaceAddress, PortRange, Protocol, Service, Sources,
-};
+use shared::config::common::{AddressSet, InterfaceAddress, PortRange, Protocol, Service, Sources};
 use shared::model::InterfaceName;
 use shared::plan::ruleset::{
     BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, merge_networks,
@@ -217,8 +215,7 @@ pub fn source_set_names(owner: &str, family: Family, sources: &Sources) -> Optio
     match sources {
         Sources::Any => None,
         Sources::Listed { sets, networks } => {
-            let mut names: Vec<String> =
-                sets.iter().map(|set| named_set(set, family)).collect();
+            let mut names: Vec<String> = sets.iter().map(|set| named_set(set, family)).collect();
             if networks.iter().any(|&n| Family::of_network(n) == family) {
                 names.push(own_set(owner, family));
             }

@@ -30,7 +30,8 @@ impl Kernel {
         Ok(Self {
             netlink: Netlink::open().map_err(|error| Failure::environment(&error))?,
             nftables: Nftables::open().map_err(|error| Failure::environment(&error))?,
-            remembered: Remembered::open(state_dir).map_err(|error| Failure::environment(&error))?,
+            remembered: Remembered::open(state_dir)
+                .map_err(|error| Failure::environment(&error))?,
         })
     }
 
@@ -58,7 +59,8 @@ impl Kernel {
         if let Some(taken) = changes
             .conflicts
             .iter()
-            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_))) {
+            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_)))
+        {
             return Err(Failure::Environment(taken.to_string()));
         }
         self.apply(&changes.before_ruleset).await?;
@@ -148,7 +150,11 @@ impl Kernel {
                     info!(sysctl = path.join("."), value, "put back");
                 }
                 Restored::LeftAlone { path, value } => {
-                    info!(sysctl = path.join("."), ?value, "changed by someone else, left alone");
+                    info!(
+                        sysctl = path.join("."),
+                        ?value,
+                        "changed by someone else, left alone"
+                    );
                 }
                 Restored::Failed(error) => errors.push(crate::error::chain(&error)),
             }

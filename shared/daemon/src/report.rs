@@ -182,7 +182,7 @@ fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish 
         }
         .to_owned(),
         protocol: publish.protocol.to_string(),
-        ports: publish.ports.iter().map(port_text).collect(),
+        ports: publish.ports.iter().copied().map(port_text).collect(),
         source_ip: match publish.source_ip {
             SourceIp::Preserve => "preserve",
             SourceIp::Masquerade => "masquerade",
@@ -193,7 +193,7 @@ fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish 
 }
 
 /// As in the configuration: `443`, `30000-30100`, `8443:443`.
-fn port_text(map: &PortMap) -> String {
+fn port_text(map: PortMap) -> String {
     if map.listen == map.target {
         map.listen.to_string()
     } else {

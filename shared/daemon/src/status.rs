@@ -65,7 +65,10 @@ pub fn render(status: &Status, colour: bool) -> String {
         .map(|(name, _)| name.as_str())
         .collect();
     if !off.is_empty() {
-        line(format!("  offloads that this kernel lacks: {}", off.join(", ")));
+        line(format!(
+            "  offloads that this kernel lacks: {}",
+            off.join(", ")
+        ));
     }
     line(paint(BOLD, "\npeers"));
     for text in status.peers.iter().map(peer_lines) {

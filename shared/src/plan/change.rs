@@ -124,7 +124,15 @@ impl fmt::Display for Change {
                 write_was(f, was.as_ref())
             }
             Self::SetLinkUp { name } => write!(f, "ip link set dev {name} up"),
-            Self::AddAddress(address) => write!(f, "ip address add {address}"),
+            Self::AddAddress(address) => {
+                // Without it the address may be tentative when the next line wants it as a source.
+                let nodad = if address.address.is_ipv6() {
+                    " nodad"
+                } else {
+                    ""
+                };
+                write!(f, "ip address add {address}{nodad}")
+            }
             Self::RemoveAddress(address) => write!(f, "ip address delete {address}"),
             Self::AddRoute { route, protocol } => write_added_route(f, route, *protocol),
             Self::RemoveRoute(route) => write!(f, "ip route delete {route}"),
@@ -359,7 +367,7 @@ mod tests {
             (mtu(None), "ip link set dev edge0 mtu 1420"),
             (
                 Change::AddAddress(address.clone()),
-                "ip address add fd17::1/64 dev edge0",
+                "ip address add fd17::1/64 dev edge0 nodad",
             ),
             (
                 Change::RemoveAddress(address),

@@ -60,20 +60,27 @@ async fn request(socket: &Path, path: &str) -> Result<String, Failure> {
     if status == StatusCode::OK {
         Ok(body)
     } else {
-        Err(Failure::Other(format!("the daemon answered {status}: {body}")))
+        Err(Failure::Other(format!(
+            "the daemon answered {status}: {body}"
+        )))
     }
 }
 
 fn not_connected(socket: &Path, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotRunning(format!(
-            "the daemon does not run (nobody listens on {}); start it with `run`",
-            socket.display()
-        )),
-        io::ErrorKind::PermissionDenied => Failure::Environment(format!(
-            "no permission to talk to the daemon on {}; run this as its user or as root",
-            socket.display()
-        )),
-        _ => Failure::Other(format!("can't connect to {}: {error}", socket.display())),
+    let kind = error.kind();
+    let socket = socket.display();
+    if matches!(
+        kind,
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    ) {
+        Failure::NotRunning(format!(
+            "the daemon does not run (nobody listens on {socket}); start it with `run`"
+        ))
+    } else if kind == io::ErrorKind::PermissionDenied {
+        Failure::Environment(format!(
+            "no permission to talk to the daemon on {socket}; run this as its user or as root"
+        ))
+    } else {
+        Failure::Other(format!("can't connect to {socket}: {error}"))
     }
 }

@@ -1,7 +1,7 @@
 //! The admin API over the unix socket of the runtime directory. Only its owner may connect (mode 0600): who can open it
 //! is trusted.
 //!
-//! Handlers never touch the kernel: they ask the [`App`](crate::app::App) what it knows.
+//! Handlers never touch the kernel: they ask a [`Reporter`] what it knows.
 pub mod client;
 
 use std::path::{Path, PathBuf};
@@ -175,7 +175,10 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_says_what_is_missing() {
-        assert_eq!(get(Fake(Some(status(&[]))), "/readyz").await.unwrap(), "ready\n");
+        assert_eq!(
+            get(Fake(Some(status(&[]))), "/readyz").await.unwrap(),
+            "ready\n"
+        );
         let failure = get(Fake(Some(status(&["the table is gone"]))), "/readyz")
             .await
             .unwrap_err()

@@ -88,7 +88,7 @@ pub struct Offloads {
 
 impl Offloads {
     /// Each as on or off, by name.
-    pub fn by_name(&self) -> BTreeMap<String, bool> {
+    pub fn by_name(self) -> BTreeMap<String, bool> {
         let mut named = vec![
             ("tun_checksum", self.tun >= tun::Offload::Checksum),
             ("tun_tso", self.tun >= tun::Offload::Tso),

@@ -1,5 +1,7 @@
 //! A fresh network namespace with foreign things in it, and what we want there.
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use shared::plan::desired::protocol;
 use shared::plan::{
@@ -31,12 +33,26 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
         ] {
             ip(line);
         }
+        settle();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(test());
     });
+}
+
+/// Waits until the foreign links no longer change by themselves: both have carrier and their link-local address.
+fn settle() {
+    for _ in 0..500 {
+        let addresses = ip("-6 -o address show scope link");
+        let links_are_up = !ip("-o link show type veth").contains("LOWERLAYERDOWN");
+        if links_are_up && addresses.lines().count() == 2 && !addresses.contains("tentative") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the foreign links don't come up:\n{}", everything());
 }
 
 /// `ip ARGUMENTS`, which must succeed; what it prints.

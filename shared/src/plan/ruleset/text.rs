@@ -1,8 +1,8 @@
 //! A [`Ruleset`] in the syntax of nft, laid out as `nft list table` prints it.
 //!
-//! The text leaves out `flags owner,persist`: nft up to 1.0.8 can't parse the flag `persist`, and a table that `nft -f`
-//! made as its owner would vanish when nft exits, since the owner is the netlink socket. The `nft` crate sets both flags
-//! on the socket that it keeps.
+//! The text leaves out `flags owner,persist`: nft 1.0.6 (Debian 12) can't parse `persist`, and a table that `nft -f` made
+//! as its owner would vanish when nft exits, since the owner is the netlink socket. The `nft` crate sets both flags on
+//! the socket that it keeps.
 use std::fmt;
 
 use ipnetwork::IpNetwork;

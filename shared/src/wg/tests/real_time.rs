@@ -20,10 +20,10 @@ fn initiations(world: &World) -> usize {
         .count()
 }
 
-/// Three tunnels for seven minutes: busy, idle with keepalives, and one whose link is down from 20 s to 260 s, longer
+/// Three tunnels for five minutes: busy, idle with keepalives, and one whose link is down from 20 s to 260 s, longer
 /// than the engine keeps a session (180 s) or a pending handshake (90 s).
 #[test]
-#[ignore = "takes seven minutes of real time"]
+#[ignore = "takes five minutes of real time"]
 #[expect(clippy::disallowed_methods, reason = "about the real clock")]
 fn sessions_and_handshakes_live_as_long_by_the_engines_clock_as_by_ours() {
     let [mut busy, mut idle, mut broken] = [(); 3].map(|()| World::connected_pair());
@@ -31,8 +31,9 @@ fn sessions_and_handshakes_live_as_long_by_the_engines_clock_as_by_ours() {
     persistent_keepalive(&mut broken);
     let start = Instant::now();
     let mut next_packet = start;
+    let mut sent = 0;
     let mut reconnected = None;
-    while start.elapsed() < 420 * SECOND {
+    while start.elapsed() < 300 * SECOND {
         sleep(Duration::from_millis(20));
         let now = Instant::now();
         for world in [&mut busy, &mut idle, &mut broken] {
@@ -44,6 +45,7 @@ fn sessions_and_handshakes_live_as_long_by_the_engines_clock_as_by_ours() {
         broken.pass(Duration::ZERO);
         if now >= next_packet {
             next_packet += SECOND;
+            sent += 1;
             busy.send(0, 1, 100).unwrap();
             busy.send(1, 0, 100).unwrap();
         }
@@ -61,9 +63,9 @@ fn sessions_and_handshakes_live_as_long_by_the_engines_clock_as_by_ours() {
         }
     }
     let received = busy.nodes.iter().map(|node| node.received.len());
-    assert_eq!(received.collect::<Vec<_>>(), [420, 420]);
-    assert_eq!(initiations(&busy), 4);
-    assert!((3..=4).contains(&initiations(&idle)));
+    assert_eq!(received.collect::<Vec<_>>(), [sent, sent]);
+    assert_eq!(initiations(&busy), 3);
+    assert_eq!(initiations(&idle), 3);
     assert!(
         reconnected.is_some_and(|at| at < 281 * SECOND),
         "{reconnected:?}"
