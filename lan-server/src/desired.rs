@@ -302,6 +302,7 @@ impl Context<'_> {
     fn input(&self) -> Chain {
         let mut rules = self.refuse_own_sources();
         rules.push(self.accept_answers_and_more());
+        rules.extend(self.accept_answers_to_this_host());
         for gateway in &self.config.gateways {
             rules.extend(gateway.addresses.iter().map(|&address| {
                 rule([
@@ -350,6 +351,21 @@ impl Context<'_> {
             came_by_tunnel(),
             Part::Accept,
         ])
+    }
+
+    /// What this host itself asked for inside the tunnel. Only there: its connections to the internet go elsewhere, and
+    /// a preserved source must not be able to join them.
+    fn accept_answers_to_this_host(&self) -> Vec<Rule> {
+        self.tunnel_networks()
+            .map(|network| {
+                rule([
+                    self.entering(),
+                    policy::network(Side::Source, network),
+                    Part::CtEstablishedRelated,
+                    Part::Accept,
+                ])
+            })
+            .collect()
     }
 
     /// Destinations first: each published service has a chain that looks at the source. Then what tunnel peers may
