@@ -7,7 +7,6 @@ use tests::edge::{Edge, INTERFACE, Instance, Setup, answer_of_lan_end};
 use tests::expect::{eventually, kernel_state};
 use tests::node::Node;
 use tests::servers::{Conversation, ask_tcp};
-use tests::topology::Topology;
 use tests::world::addresses::{CLIENT, public};
 
 use crate::support::{SOON, in_light_world, with_edge};
@@ -211,21 +210,4 @@ fn foreign_link_of_the_tunnels_name_is_not_touched() {
         assert_same_state(&kernel_state(&world.vps)?, &before);
         Ok(())
     });
-}
-
-#[test]
-fn worlds_leave_nothing_behind() {
-    if !tests::privilege::namespaces_allowed().unwrap() {
-        return;
-    }
-    let mut topology = Topology::new().unwrap();
-    let [node] = topology.add_nodes(["node"]).unwrap();
-    let (netns, dir) = (
-        std::path::Path::new("/run/netns").join(node.netns()),
-        topology.dir().to_owned(),
-    );
-    assert!(netns.exists() && dir.exists());
-    drop(node);
-    drop(topology);
-    assert!(!netns.exists() && !dir.exists());
 }

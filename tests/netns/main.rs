@@ -6,6 +6,7 @@ mod support;
 
 mod bare_device;
 mod configuration;
+mod failover;
 mod footprint;
 mod guard;
 mod interop;

@@ -1,5 +1,7 @@
 //! The worlds carry traffic as they should with `wireguard-go` and rules made by hand. When these fail, the world is wrong,
 //! and no other failure means anything.
+use std::path::Path;
+
 use tests::edge::Setup;
 use tests::servers::{Conversation, ask_tcp, ask_udp};
 use tests::standin::StandIn;
@@ -8,7 +10,7 @@ use tests::world::addresses::{
     UDP_PORT, VIP_ROUTER, VPS, VPS6, at, public, public6,
 };
 
-use crate::support::{in_light_world, in_reference_world};
+use crate::support::{in_light_world, in_reference_world, in_topology};
 
 #[test]
 fn nothing_of_the_cluster_is_reachable_without_a_tunnel() {
@@ -107,4 +109,19 @@ fn reference_world_serves_web_and_api_by_hand() {
         assert!(world.web_log()?.contains(&format!("{CLIENT} https / 200")));
         Ok(())
     });
+}
+
+#[test]
+fn worlds_leave_nothing_behind() {
+    let mut left = Vec::new();
+    in_topology(|topology| {
+        let [node] = topology.add_nodes(["node"])?;
+        left.extend([
+            Path::new("/run/netns").join(node.netns()),
+            topology.dir().to_owned(),
+        ]);
+        assert!(left.iter().all(|path| path.exists()));
+        Ok(())
+    });
+    assert!(!left.iter().any(|path| path.exists()), "{left:?}");
 }

@@ -267,7 +267,9 @@ fn read_line(reader: &mut BufReader<TcpStream>) -> Result<String> {
 /// bytes are all seen. `word` is the number of the first word of `chunk`.
 fn fill(chunk: &mut [u8], word: u64) {
     for (number, bytes) in (word..).zip(chunk.chunks_mut(8)) {
-        let value = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        let value = (number + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_le_bytes();
         bytes.copy_from_slice(value.get(..bytes.len()).unwrap_or_default());
     }
 }

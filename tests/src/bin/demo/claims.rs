@@ -81,7 +81,7 @@ fn visit(world: &ReferenceWorld, url: &str, caller: IpAddr, service: &str) -> Re
 
 /// What nobody gets.
 pub(crate) fn refusals(report: &mut Report, world: &ReferenceWorld) {
-    report.section("Nobody else gets an answer");
+    report.section("Nobody else gets in");
     for (claim, node, to) in [
         ("stranger, HTTP", &world.stranger, public(80)),
         ("stranger, HTTPS", &world.stranger, public(443)),

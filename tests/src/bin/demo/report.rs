@@ -127,6 +127,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_claim_that_failed_is_counted() {
+        let mut report = Report::new();
+        report.claim("one", Ok("found".to_owned()));
+        assert_eq!(report.failed(), 0);
+        report.claim("two", Err(anyhow::anyhow!("not found")));
+        assert_eq!(report.failed(), 1);
+    }
+
+    #[test]
     fn no_line_is_wider_than_100_columns() {
         let finding = "a finding that is much longer than the rest of the line ".repeat(4);
         for line in lay_out("a claim of some length", &finding).lines() {
