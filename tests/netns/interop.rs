@@ -1,9 +1,9 @@
 //! Debian's `wireguard-go` on the other side.
-use tests::edge::{Instance, START_TIMEOUT, Setup};
+use tests::edge::{Instance, START_TIMEOUT, Setup, answer_of_lan_end};
 use tests::expect::eventually;
 use tests::servers::{Conversation, ask_tcp};
 use tests::standin;
-use tests::world::addresses::{CLIENT, CLIENT6, GATEWAY, LAN_SERVER, public, public6};
+use tests::world::addresses::{CLIENT, CLIENT6, public, public6};
 
 use crate::support::in_light_world;
 
@@ -19,7 +19,7 @@ fn gateway_serves_a_lan_end_of_wireguard_go() {
         gateway
             .daemon
             .wait_until(START_TIMEOUT, "an answer through the tunnel", || {
-                world.vps.pings(&LAN_SERVER.to_string())
+                answer_of_lan_end(world)
             })?;
         assert_eq!(ask_tcp(&world.client, public(80))?.ip(), CLIENT);
         assert_eq!(ask_tcp(&world.client, public6(80))?.ip(), CLIENT6);
@@ -39,7 +39,7 @@ fn lan_server_dials_a_gateway_of_wireguard_go() {
         lan_server
             .daemon
             .wait_until(START_TIMEOUT, "an answer through the tunnel", || {
-                world.lan_host.pings(&GATEWAY.to_string())
+                answer_of_lan_end(world)
             })?;
         eventually(START_TIMEOUT, "a visitor is served", || {
             ask_tcp(&world.client, public(80))

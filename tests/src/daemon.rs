@@ -17,6 +17,8 @@ pub struct Daemon {
     name: String,
     node: Node,
     log_path: PathBuf,
+    /// Where in the log this process began: a predecessor of the same name wrote what stands before.
+    log_start: usize,
     /// `None` once it was waited for or released.
     child: Option<Child>,
     pid: Pid,
@@ -42,6 +44,7 @@ impl Daemon {
             .append(true)
             .open(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
+        let log_start = usize::try_from(log.metadata()?.len())?;
         let child = node.enter(|| {
             node::build(command)?
                 .envs(env.iter().copied())
@@ -57,6 +60,7 @@ impl Daemon {
             name: name.to_owned(),
             node: node.clone(),
             log_path,
+            log_start,
             child: Some(child),
             pid,
         })
@@ -77,9 +81,10 @@ impl Daemon {
         &self.log_path
     }
 
-    /// Everything that it and its predecessors of the same name wrote.
+    /// What it wrote so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log_path).unwrap_or_default()).into_owned()
+        let whole = fs::read(&self.log_path).unwrap_or_default();
+        String::from_utf8_lossy(whole.get(self.log_start..).unwrap_or_default()).into_owned()
     }
 
     /// Fails, with the log, when it has ended.
@@ -126,12 +131,15 @@ impl Daemon {
         }
     }
 
-    /// Wait until the log contains `text`.
-    pub fn wait_for_log(&mut self, within: Duration, text: &str) -> Result<()> {
-        let path = self.log_path.clone();
-        self.wait_until(within, &format!("`{text}` in the log"), || {
-            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-            holds(log.contains(text), || "not there yet".to_owned())
+    /// Wait until it has written `text`, after the first `skip` bytes of its log.
+    pub fn wait_for_log(&mut self, within: Duration, skip: usize, text: &[&str]) -> Result<()> {
+        let (path, start) = (self.log_path.clone(), self.log_start + skip);
+        self.wait_until(within, &format!("one of {text:?} in the log"), || {
+            let whole = fs::read(&path)?;
+            let new = String::from_utf8_lossy(whole.get(start..).unwrap_or_default());
+            holds(text.iter().any(|text| new.contains(text)), || {
+                "not there yet".to_owned()
+            })
         })
     }
 

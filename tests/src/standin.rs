@@ -45,7 +45,7 @@ pub fn gateway(world: &World, setup: &Setup) -> Result<WireguardGo> {
             setup.operator.public,
         ),
         "addr add 10.17.0.1/16 dev edge0\n\
-         addr add fd17::1/64 dev edge0\n\
+         addr add fd17::1/64 dev edge0 nodad\n\
          route add 10.17.3.0/24 dev edge0\n\
          route add 10.17.4.0/24 dev edge0\n\
          route add 10.17.5.0/24 dev edge0\n\
@@ -69,7 +69,7 @@ pub fn lan_server(world: &World, setup: &Setup) -> Result<WireguardGo> {
             setup.endpoint(),
         ),
         "addr add 10.17.0.2/32 dev edge0\n\
-         addr add fd17::2/128 dev edge0\n\
+         addr add fd17::2/128 dev edge0 nodad\n\
          route add 10.17.0.0/16 dev edge0\n\
          route add fd17::/64 dev edge0\n\
          route add default dev edge0 table 51820\n\

@@ -136,7 +136,7 @@ fn span(seconds: u64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut hundredths = u128::from(bytes) * 100;
     let mut unit = "B";
     for next in UNITS {

@@ -34,21 +34,22 @@ impl LightWorld {
             addr add 10.17.3.1/24 dev virbr-infra
             addr add 10.17.4.1/24 dev virbr-nodes
             addr add 10.17.5.1/24 dev virbr-vip
-            addr add fd17:5::1/64 dev virbr-vip
+            addr add fd17:5::1/64 dev virbr-vip nodad
         ")?;
         backend.ip("
             addr add 10.17.3.11/24 dev infra
             addr add 10.17.4.21/24 dev nodes
             addr add 10.17.5.10/24 dev vip
             addr add 10.17.5.30/24 dev vip
-            addr add fd17:5::30/64 dev vip
+            addr add fd17:5::30/64 dev vip nodad
             route add default via 10.17.5.1
             route add default via fd17:5::1
+            route add default via 10.17.3.1 table 3
+            route add default via 10.17.4.1 table 4
+            rule add from 10.17.3.11 lookup 3
+            rule add from 10.17.4.21 lookup 4
         ")?;
-        // One node plays hosts of three networks, so answers may leave by another link than the question came in by.
-        for link in ["all", "infra", "nodes", "vip"] {
-            backend.set_sysctl(&format!("net/ipv4/conf/{link}/rp_filter"), "0")?;
-        }
+        // One node plays hosts of three networks: each of its addresses answers by its own network, as the real ones do.
         let mut light = Self {
             backend,
             servers: Vec::new(),

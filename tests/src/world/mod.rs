@@ -114,14 +114,14 @@ impl World {
     fn set_up_internet(&self) -> Result<()> {
         self.internet.ip("
             addr add 173.245.48.1/24 dev client
-            addr add 2400:cb00::1/64 dev client
+            addr add 2400:cb00::1/64 dev client nodad
             addr add 198.51.100.1/24 dev stranger
-            addr add 2001:db8:51::1/64 dev stranger
+            addr add 2001:db8:51::1/64 dev stranger nodad
             addr add 192.0.2.1/24 dev road-warrior
             addr add 203.0.113.1/24 dev vps
-            addr add 2001:db8:113::1/64 dev vps
+            addr add 2001:db8:113::1/64 dev vps nodad
             addr add 198.18.0.1/24 dev home
-            addr add 2001:db8:18::1/64 dev home
+            addr add 2001:db8:18::1/64 dev home nodad
             route add 2001:db8:c0::/64 via 2001:db8:18::2
         ")?;
         forward(&self.internet)
@@ -131,7 +131,7 @@ impl World {
         self.home_router.ip("
             addr add 198.18.0.3/24 dev wan
             addr add 192.168.0.1/24 dev lan
-            addr add 2001:db8:c0::1/64 dev lan
+            addr add 2001:db8:c0::1/64 dev lan nodad
         ")?;
         forward(&self.home_router)?;
         self.masquerade_home_as(HOME)
@@ -177,9 +177,11 @@ fn host(node: &Node, address: IpAddr, router: &str) -> Result<()> {
     } else {
         "eth0"
     };
-    let length = if address.is_ipv4() { 24 } else { 64 };
+    // Without duplicate address detection, which keeps an address from being used for a while.
+    let length = if address.is_ipv4() { "24" } else { "64" };
+    let flags = if address.is_ipv4() { "" } else { "nodad" };
     node.ip(&format!(
-        "addr add {address}/{length} dev {link}\nroute add default via {router}\n"
+        "addr add {address}/{length} dev {link} {flags}\nroute add default via {router}\n"
     ))
 }
 

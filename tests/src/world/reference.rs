@@ -111,7 +111,7 @@ impl ReferenceWorld {
             addr add 10.17.3.1/24 dev virbr-infra
             addr add 10.17.4.1/24 dev virbr-nodes
             addr add 10.17.5.1/24 dev virbr-vip
-            addr add fd17:5::1/64 dev virbr-vip
+            addr add fd17:5::1/64 dev virbr-vip nodad
             link set virbr-infra up
             link set virbr-nodes up
             link set virbr-vip up
@@ -320,7 +320,7 @@ fn load_balancer(node: Node, host: u8, priority: u8) -> Result<LoadBalancer> {
     node.ip(&format!(
         "addr add 10.17.3.{host}/24 dev infra
          addr add 10.17.5.{host}/24 dev vip
-         addr add fd17:5::{host}/64 dev vip
+         addr add fd17:5::{host}/64 dev vip nodad
          route add default via 10.17.5.1
          route add default via fd17:5::1"
     ))?;

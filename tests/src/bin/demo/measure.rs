@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::expect::{eventually, holds};
 use tests::node::Node;
 use tests::world::ReferenceWorld;
-use tests::world::addresses::{GATEWAY, IPERF_PORT, VPS};
+use tests::world::addresses::{IPERF_PORT, LAN_SERVER, VPS};
 
 use crate::report::Report;
 
@@ -31,7 +31,7 @@ pub(crate) fn figures(report: &mut Report, world: &ReferenceWorld) {
     ] {
         report.claim(what, throughput(&world.client, direction));
     }
-    match round_trip(&world.lan_host) {
+    match round_trip(&world.vps) {
         Ok(line) => Report::figure("ping through the tunnel", &line),
         Err(error) => report.claim("ping through the tunnel", Err(error)),
     }
@@ -76,7 +76,7 @@ fn round_trip(node: &Node) -> Result<String> {
         "100",
         "-i",
         "0.01",
-        &GATEWAY.to_string(),
+        &LAN_SERVER.to_string(),
     ])?;
     let line = output
         .lines()
@@ -86,7 +86,7 @@ fn round_trip(node: &Node) -> Result<String> {
     let mut times = times.split('/');
     let (least, average) = (times.next().unwrap_or("?"), times.next().unwrap_or("?"));
     Ok(format!(
-        "least {least} ms, average {average} ms (100 echoes, lan-host to gateway)"
+        "least {least} ms, average {average} ms (100 echoes, vps to lan-host)"
     ))
 }
 

@@ -2,16 +2,16 @@
 //! published and accessible services be called, and only from sources that its own configuration names.
 //!
 //! Here `wireguard-go` with the gateway's key is the thief, and `lan-server` is on its own.
-use anyhow::Result;
-use tests::edge::{Instance, LAN_TABLE, START_TIMEOUT, Setup};
-use tests::expect::{eventually, nft_tables};
-use tests::servers::{Server, ask_tcp, ask_udp};
+use anyhow::{Context as _, Result};
+use tests::edge::{Instance, LAN_TABLE, START_TIMEOUT, Setup, answer_of_lan_end};
+use tests::expect::nft_tables;
+use tests::servers::{Conversation, Server, ask_tcp, ask_udp};
 use tests::standin;
 use tests::wireguard_go::WireguardGo;
 use tests::world::LightWorld;
 use tests::world::addresses::{
-    API_PORT, API_VIP, CLIENT, DNS, GATEWAY, INGRESS_VIP, LAN_HOST, LAN_SERVER, MASTER, OPERATOR,
-    UDP_PORT, at,
+    API_PORT, API_VIP, CLIENT, DNS, INGRESS_VIP, LAN_HOST, LAN_SERVER, MASTER, OPERATOR, UDP_PORT,
+    at,
 };
 
 use crate::support::in_light_world;
@@ -33,7 +33,7 @@ fn steal_vps(world: &LightWorld) -> Result<(WireguardGo, Instance)> {
     lan_server
         .daemon
         .wait_until(START_TIMEOUT, "an answer through the tunnel", || {
-            world.lan_host.pings(&GATEWAY.to_string())
+            answer_of_lan_end(world)
         })?;
     Ok((thief, lan_server))
 }
@@ -132,15 +132,49 @@ fn stolen_gateway_as_a_laptop_reaches_accessible_services_only() {
 }
 
 #[test]
-fn lan_end_needs_no_rules_of_others() {
+fn tunnel_addresses_cannot_join_connections_of_the_lan() {
     in_light_world(|world| {
         let _ends = steal_vps(world)?;
-        let tables = nft_tables(&world.lan_host)?;
-        assert_eq!(tables, [LAN_TABLE]);
-        eventually(
-            START_TIMEOUT,
-            "the LAN host answers the gateway's ping",
-            || world.vps.pings(&LAN_SERVER.to_string()),
-        )
+        // A connection of the LAN that the LAN end forwards and knows: from the home network to a master.
+        world
+            .home_router
+            .ip("route add 10.17.4.0/24 via 192.168.0.15\n")?;
+        let mut conversation = Conversation::open(&world.home_router, at(MASTER, API_PORT))?;
+        conversation.echo("before")?;
+        // The thief sends what could belong to it, with the master's address as source.
+        pretend_to_be(world, &MASTER.to_string())?;
+        let counted = || -> Result<u64> {
+            let listing = world.lan_host.run(&[
+                "nft",
+                "-j",
+                "list",
+                "counter",
+                "inet",
+                "wg_edge_lan",
+                "refused_own_source",
+            ])?;
+            let listing: serde_json::Value = serde_json::from_str(&listing)?;
+            let counters = listing
+                .pointer("/nftables")
+                .and_then(serde_json::Value::as_array);
+            let packets = counters
+                .into_iter()
+                .flatten()
+                .find_map(|entry| entry.pointer("/counter/packets")?.as_u64());
+            packets.context("no such counter")
+        };
+        let before = counted()?;
+        assert!(ask_tcp(&world.vps, at(LAN_HOST, 22)).is_err());
+        assert!(counted()? > before);
+        conversation.echo("after")
+    });
+}
+
+#[test]
+fn lan_end_makes_one_table_and_no_other() {
+    in_light_world(|world| {
+        let _ends = steal_vps(world)?;
+        assert_eq!(nft_tables(&world.lan_host)?, [LAN_TABLE]);
+        Ok(())
     });
 }
