@@ -183,6 +183,10 @@ impl Context<'_> {
                 Part::Drop,
             ]));
         }
+        rules.extend(policy::guard_own_addresses(
+            self.tunnel,
+            &self.config.tunnel.addresses,
+        ));
         rules.extend(
             self.config
                 .publishes

@@ -170,6 +170,7 @@ fn ruleset(config: &LanServer) -> Ruleset {
         tunnel: &config.tunnel.interface,
     };
     let mut chains = vec![
+        context.guard(),
         context.connmark(),
         connmark_output(),
         context.forward(),
@@ -247,6 +248,16 @@ impl Context<'_> {
 
     fn leaving(&self) -> Part {
         policy::to_link(self.tunnel)
+    }
+
+    fn guard(&self) -> Chain {
+        base_chain(
+            "guard",
+            ChainKind::Filter,
+            Hook::Prerouting,
+            priority::RAW,
+            policy::guard_own_addresses(self.tunnel, &self.config.tunnel.addresses),
+        )
     }
 
     /// Remember by which tunnel a connection came in; send its answers back by the same one.

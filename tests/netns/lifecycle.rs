@@ -95,6 +95,11 @@ enum Outage {
 fn back_within_a_second(setup: Setup, outage: Outage) {
     with_edge(setup, |world, edge| {
         let mut conversation = Conversation::open(&world.client, public(80))?;
+        // The gateway can't know where the LAN end behind NAT is but from what it wrote down: every two seconds.
+        let endpoints = world.vps.dir().join("state/endpoints.json");
+        eventually(SOON, "the endpoint of the LAN end on disk", || {
+            Ok(std::fs::metadata(&endpoints)?)
+        })?;
         let end = match outage {
             Outage::GatewayKilled | Outage::GatewayStopped => &mut edge.gateway,
             Outage::LanServerKilled | Outage::LanServerStopped => &mut edge.lan_server,

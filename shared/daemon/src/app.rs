@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::datapath::{self, Datapath};
+use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Environment, Model};
 use crate::product::{Product, Settings, Wan};
@@ -26,6 +27,9 @@ use crate::{admin, cli, resolve, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a peer has moved: a crash forgets at most the moves of this long.
+const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The daemon: from configuration to the signal that ends it.
 pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
@@ -40,6 +44,7 @@ struct App<P: Product> {
     settings: Settings,
     model: Model,
     report: Arc<Report>,
+    endpoints: Endpoints,
     tasks: Tasks,
     kernel: Arc<Mutex<Kernel>>,
     datapath: Datapath,
@@ -95,8 +100,10 @@ impl<P: Product> App<P> {
             limits: datapath::Limits::default(),
         })
         .map_err(|error| Failure::environment(&error))?;
+        let endpoints = Endpoints::open(&settings.state_dir);
         let opened = Opened {
             kernel: &mut kernel,
+            endpoints: &endpoints,
             datapath: &datapath,
             model: &model,
         };
@@ -132,6 +139,7 @@ impl<P: Product> App<P> {
             settings,
             model,
             report,
+            endpoints,
             tasks,
             kernel,
             datapath,
@@ -152,16 +160,20 @@ impl<P: Product> App<P> {
         );
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut endpoints = tokio::time::interval(ENDPOINTS_INTERVAL);
+        endpoints.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let outcome = loop {
             tokio::select! {
                 _ = signals.hangup.recv() => self.reload().await,
                 _ = signals.terminate.recv() => break Ok(()),
                 _ = signals.interrupt.recv() => break Ok(()),
                 _ = status.tick() => self.write_status().await,
+                _ = endpoints.tick() => self.remember_endpoints().await,
                 failure = self.datapath.failed() => break Err(Failure::other(&failure)),
             }
         };
         notify(&[sd_notify::NotifyState::Stopping]);
+        self.remember_endpoints().await;
         let Self {
             tasks,
             datapath,
@@ -233,7 +245,14 @@ impl<P: Product> App<P> {
                 .await?;
             }
             kernel.reconcile(&model.desired).await?;
-            reconcile::apply_peers(&control, &model, Some(&self.model), &preshared_keys).await
+            reconcile::apply_peers(
+                &control,
+                &model,
+                Some(&self.model),
+                &preshared_keys,
+                &self.endpoints,
+            )
+            .await
         };
         if let Err(failure) = attempt.await {
             self.roll_back(&mut kernel).await;
@@ -261,10 +280,24 @@ impl<P: Product> App<P> {
             apply(&control, device).await?;
             kernel.reconcile(&self.model.desired).await?;
             let preshared_keys = preshared_keys(&self.model)?;
-            reconcile::apply_peers(&control, &self.model, Some(&self.model), &preshared_keys).await
+            reconcile::apply_peers(
+                &control,
+                &self.model,
+                Some(&self.model),
+                &preshared_keys,
+                &self.endpoints,
+            )
+            .await
         };
         if let Err(failure) = attempt.await {
             error!(%failure, "can't go back to the running configuration");
+        }
+    }
+
+    async fn remember_endpoints(&mut self) {
+        // A data plane that has ended knows none; what was written last stays.
+        if let Ok(device) = self.datapath.control().status().await {
+            self.endpoints.remember(&device);
         }
     }
 
@@ -293,6 +326,7 @@ async fn serve_uapi(server: uapi::Server, control: datapath::Control) {
 /// What `bring_up` works on.
 struct Opened<'a> {
     kernel: &'a mut Kernel,
+    endpoints: &'a Endpoints,
     datapath: &'a Datapath,
     model: &'a Model,
 }
@@ -317,7 +351,7 @@ impl Opened<'_> {
             },
         )
         .await?;
-        reconcile::apply_peers(&control, self.model, None, preshared_keys).await?;
+        reconcile::apply_peers(&control, self.model, None, preshared_keys, self.endpoints).await?;
         let persisted = control.persist_link().await;
         persisted
             .map_err(|error| Failure::other(&error))?

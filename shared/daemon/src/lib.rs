@@ -13,6 +13,7 @@
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`admin`] | status over the unix socket |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
+//! | [`endpoints`] | where peers were, over a restart |
 //! | [`down`] | removes everything that is ours |
 
 pub mod admin;
@@ -21,6 +22,7 @@ pub mod bare;
 pub mod cli;
 pub mod datapath;
 pub mod down;
+pub mod endpoints;
 pub mod error;
 pub mod logging;
 pub mod model;

@@ -175,6 +175,27 @@ pub fn service(service: &Service) -> [Part; 2] {
     ]
 }
 
+/// Our tunnel addresses answer to the tunnel and to this host, not to whoever stands before another link: the kernel
+/// takes a packet for any address of its own on any link (RFC 1122 §3.3.4.2, weak host model; CVE-2019-14899).
+pub fn guard_own_addresses(link: &InterfaceName, addresses: &[InterfaceAddress]) -> Vec<Rule> {
+    let not_from = |name: InterfaceName| Part::InputInterface {
+        name,
+        negated: true,
+    };
+    addresses
+        .iter()
+        .map(|address| {
+            rule([
+                not_from(link.clone()),
+                not_from(InterfaceName::loopback()),
+                host(Side::Destination, address.address),
+                Part::NamedCounter("refused_wrong_link".to_owned()),
+                Part::Drop,
+            ])
+        })
+        .collect()
+}
+
 /// TCP through our link never needs more than the path carries, even where ICMP is lost: both directions.
 pub fn clamp_mss(link: &InterfaceName) -> Vec<Rule> {
     vec![

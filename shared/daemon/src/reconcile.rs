@@ -13,6 +13,7 @@ use shared_os::sysctl::{Remembered, Restored};
 use tracing::{debug, info};
 
 use crate::datapath::Control;
+use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Model, PeerModel};
 
@@ -167,12 +168,14 @@ impl Kernel {
 pub type PresharedKeys = BTreeMap<PathBuf, PresharedKey>;
 
 /// Make the device hold exactly the peers of `model`. A peer that stays keeps its session; an endpoint that did not
-/// change since `previous` is left where the peer roamed to.
+/// change since `previous` is left where the peer roamed to. At start there is no `previous`, and `last_endpoints` tells
+/// where peers were whose address is not in the configuration.
 pub async fn apply_peers(
     control: &Control,
     model: &Model,
     previous: Option<&Model>,
     preshared_keys: &PresharedKeys,
+    last_endpoints: &Endpoints,
 ) -> Result<(), Failure> {
     let before: BTreeMap<PublicKey, &PeerModel> = previous
         .into_iter()
@@ -182,7 +185,14 @@ pub async fn apply_peers(
     let peers = model
         .peers
         .iter()
-        .map(|peer| peer_change(peer, before.get(&peer.public_key).copied(), preshared_keys))
+        .map(|peer| {
+            let before = before.get(&peer.public_key).copied();
+            let mut change = peer_change(peer, before, preshared_keys);
+            if before.is_none() && change.endpoint.is_none() {
+                change.endpoint = last_endpoints.of(&peer.public_key);
+            }
+            change
+        })
         .collect();
     let change = DeviceChange {
         replace_peers: true,

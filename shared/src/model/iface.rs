@@ -24,6 +24,11 @@ pub enum InterfaceNameError {
 }
 
 impl InterfaceName {
+    /// The loopback link: packets of this host to itself.
+    pub fn loopback() -> Self {
+        Self("lo".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
