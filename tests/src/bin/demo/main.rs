@@ -122,6 +122,12 @@ fn run(report: &mut Report, options: Options) -> Result<()> {
     Ok(())
 }
 
+/// The hosts, a few in a line.
+fn in_lines(names: &[&str]) -> String {
+    let lines: Vec<String> = names.chunks(8).map(|line| line.join(" ")).collect();
+    format!("Hosts: {}", lines.join("\n       "))
+}
+
 fn keep(world: &mut ReferenceWorld, ends: &mut Ends, laptop: &mut WireguardGo) {
     world.keep();
     laptop.daemon.release();
@@ -140,7 +146,7 @@ fn keep(world: &mut ReferenceWorld, ends: &mut Ends, laptop: &mut WireguardGo) {
         .collect();
     Report::line(&format!(
         "Left up. Logs and configuration: {}\n\
-         Hosts: {}\n\
+         {}\n\
          Look around:\n\
          \x20 script/demo --in vps wg show\n\
          \x20 script/demo --in lan-host nft list ruleset\n\
@@ -148,6 +154,6 @@ fn keep(world: &mut ReferenceWorld, ends: &mut Ends, laptop: &mut WireguardGo) {
          \x20 ip netns exec {NAME}-lb2 ip -br addr\n\
          Remove it: script/demo --remove",
         world.topology.dir().display(),
-        names.join(" "),
+        in_lines(&names),
     ));
 }
