@@ -322,7 +322,7 @@ impl Context<'_> {
         )
     }
 
-    /// What the tunnel may reach on this host: ping, the admin listener, and what a role names.
+    /// What the tunnel may reach on this host: ping, and what a role names.
     fn input(&self) -> Chain {
         let mut rules = vec![rule([
             self.entering(),
@@ -330,14 +330,6 @@ impl Context<'_> {
             Part::Accept,
         ])];
         rules.extend(policy::accept_ping(self.tunnel));
-        if let Some(listen) = self.config.admin.listen {
-            rules.push(rule([
-                self.entering(),
-                policy::host(Side::Destination, listen.ip()),
-                policy::ports(Protocol::Tcp, Side::Destination, listen.port()),
-                Part::Accept,
-            ]));
-        }
         for family in [Family::Ipv4, Family::Ipv6] {
             if let Some(role) = self.role_of_source(family) {
                 rules.push(rule([self.entering(), role]));

@@ -106,11 +106,12 @@ fn peer_lines(peer: &Peer) -> String {
 
 fn publish_line(publish: &Publish) -> String {
     let mut text = format!(
-        "  {:<20} {}/{} → {} ({})",
+        "  {:<20} {}/{} → {} ({} only, {})",
         publish.name,
         publish.ports.join(","),
         publish.protocol,
         publish.vip,
+        publish.family,
         publish.source_ip
     );
     // Writing to a string can't fail.
@@ -214,7 +215,7 @@ mod tests {
             "gateway 0.1.0  ready",
             "home                 online   [2001:db8:1111:2222::3]:51820",
             "handshake 1m 59s ago, received 1.50 KiB",
-            "ingress              80,443/tcp → 10.17.5.30 (preserve)",
+            "ingress              80,443/tcp → 10.17.5.30 (ipv4 only, preserve)",
             "guard_ipv4                               7",
             "offloads that this kernel lacks: tun_uso",
         ] {

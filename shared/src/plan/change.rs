@@ -30,7 +30,7 @@ impl Changes {
     }
 }
 
-/// One change. `Display` gives the line that `plan` prints.
+/// One change. `Display` gives the command that would make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Make a TUN link. Only the data path can do that: it makes the link when it opens the device.

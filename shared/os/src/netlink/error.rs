@@ -33,7 +33,7 @@ pub enum ApplyError {
     /// The kernel refused it.
     #[error("`{change}` failed: {source}{}", remedy(.source))]
     Refused {
-        /// The change as `plan` prints it.
+        /// The change as a command.
         change: String,
         /// The kernel's answer.
         source: RequestError,
@@ -41,7 +41,7 @@ pub enum ApplyError {
     /// The link that the change is about does not exist.
     #[error("`{change}` failed: there is no link {name}; it is made when the tunnel starts")]
     LinkMissing {
-        /// The change as `plan` prints it.
+        /// The change as a command.
         change: String,
         /// Name of the link.
         name: String,
@@ -70,7 +70,7 @@ pub enum ApplyError {
         "`{change}` failed: there is already a route that is not ours, `{by}`; remove it or give it another metric"
     )]
     RouteTaken {
-        /// The change as `plan` prints it.
+        /// The change as a command.
         change: String,
         /// The other route as `ip route` prints it.
         by: String,
@@ -78,7 +78,7 @@ pub enum ApplyError {
     /// A switch could not be set.
     #[error("`{change}` failed: {source}")]
     Sysctl {
-        /// The change as `plan` prints it.
+        /// The change as a command.
         change: String,
         /// Why.
         source: SysctlError,

@@ -236,7 +236,7 @@ fn admin(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
     let Ok(Some(listen)) = &admin.listen else {
         return;
     };
-    let (label, ip) = (&admin.label, listen.value.ip());
+    let (label, ip, at) = (&admin.label, listen.value.ip(), listen.at);
     if networks.tunnel_known && !networks.ours.contains(&ip) {
         let example = networks.ours.first().map_or_else(String::new, |&ours| {
             format!("; write \"{}\"", SocketAddr::new(ours, listen.value.port()))
@@ -249,8 +249,14 @@ fn admin(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
             ),
         );
     }
+    let listen = listen.value;
+    report.warn(
+        at,
+        format!(
+            "{label}: this version offers the admin API on its unix socket only, so nothing will listen on {listen}"
+        ),
+    );
     if let Ok(Located { value: false, at }) = admin.tokens {
-        let listen = listen.value;
         report.warn(
             at,
             format!(

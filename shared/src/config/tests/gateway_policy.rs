@@ -8,7 +8,7 @@ fn refuses(edits: &[(&str, &str)], expected: &[&str]) {
 
 fn doubts(edits: &[(&str, &str)], expected: &[&str]) {
     let parsed = Gateway::parse(&edited(GATEWAY, edits), "F").unwrap();
-    assert_eq!(lines(&parsed.warnings), expected);
+    assert_eq!(lines_beside_admin_note(&parsed.warnings), expected);
 }
 
 #[test]

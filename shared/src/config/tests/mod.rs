@@ -113,6 +113,19 @@ fn lines(findings: &[Diagnostic]) -> Vec<String> {
         .collect()
 }
 
+/// What the example of the interface is warned of: its `[admin] listen`.
+const ADMIN_NOTE: &str = "46:10: [admin]: this version offers the admin API on its unix socket only, \
+                          so nothing will listen on 10.17.0.1:8443";
+
+/// Warnings beside [`ADMIN_NOTE`], which must be there once.
+fn lines_beside_admin_note(warnings: &[Diagnostic]) -> Vec<String> {
+    let mut all = lines(warnings);
+    let before = all.len();
+    all.retain(|line| line != ADMIN_NOTE);
+    assert_eq!(before, all.len() + 1, "{all:?}");
+    all
+}
+
 #[test]
 fn a_finding_is_one_line_with_file_line_and_column() {
     let text = edited(
