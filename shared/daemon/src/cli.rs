@@ -63,13 +63,22 @@ pub fn main<P: Product>() -> ExitCode {
     match dispatch::<P>(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let mut stderr = io::stderr().lock();
-            for line in failure.to_string().lines() {
-                // Nothing is left to be done when even standard error is gone.
-                let _closed = writeln!(stderr, "{}: {line}", P::NAME);
-            }
+            complain::<P>(&failure);
             failure.exit_code()
         }
+    }
+}
+
+/// Errors in a file begin with its name, as editors like it; others with ours.
+fn complain<P: Product>(failure: &Failure) {
+    let mut stderr = io::stderr().lock();
+    for line in failure.to_string().lines() {
+        // Nothing is left to be done when even standard error is gone.
+        let _closed = if matches!(failure, Failure::Configuration(_)) {
+            writeln!(stderr, "{line}")
+        } else {
+            writeln!(stderr, "{}: {line}", P::NAME)
+        };
     }
 }
 
