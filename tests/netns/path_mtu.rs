@@ -45,6 +45,21 @@ fn tcp_is_clamped_to_a_tunnel_of_1280_bytes() {
 }
 
 #[test]
+fn tunnel_fits_a_path_of_1280_bytes() {
+    let setup = Setup {
+        mtu: 1280 - OVERHEAD,
+        ipv4_only: true,
+        ..Setup::new().unwrap()
+    };
+    with_edge(setup, |world, _edge| {
+        narrow_path(world, 1280)?;
+        let mut transfer = Conversation::open(&world.client, public(80))?;
+        transfer.download(BYTES)?;
+        transfer.upload(BYTES)
+    });
+}
+
+#[test]
 fn tcp_over_ipv6_is_clamped_to_a_tunnel_of_1280_bytes() {
     let setup = Setup {
         mtu: 1280,

@@ -74,6 +74,8 @@ pub struct Setup {
     pub outer: IpAddr,
     /// Bytes of the largest inner packet.
     pub mtu: u16,
+    /// Leave IPv6 out of the tunnel.
+    pub ipv4_only: bool,
     /// `source_ip` of the published services on the gateway.
     pub gateway_source_ip: &'static str,
     /// `source_ip` of the published services on the LAN end.
@@ -94,6 +96,7 @@ impl Setup {
             guest: KeyPair::generate()?,
             outer: VPS.into(),
             mtu: 1420,
+            ipv4_only: false,
             gateway_source_ip: "preserve",
             lan_source_ip: "preserve",
             more_gateway: String::new(),
@@ -160,7 +163,7 @@ address    = "{GUEST}"
         );
         write_publishes(&mut text, "allow", self.gateway_source_ip);
         text.push_str(&self.more_gateway);
-        text
+        self.families(text)
     }
 
     /// `lan-server.toml`.
@@ -194,6 +197,25 @@ source_ip = "masquerade"
         );
         write_publishes(&mut text, "from", self.lan_source_ip);
         text.push_str(&self.more_lan_server);
+        self.families(text)
+    }
+
+    /// Without what is IPv6, when that is asked for.
+    fn families(&self, text: String) -> String {
+        if !self.ipv4_only {
+            return text;
+        }
+        let mut text = text.replace(&publish_ingress6(&text), "");
+        for ipv6 in [
+            r#", "fd17::1/64""#,
+            r#", "fd17::2/128""#,
+            r#", "fd17::1""#,
+            r#", "fd17::2""#,
+            r#", "fd17::/64""#,
+            r#", "fd17:5::/64""#,
+        ] {
+            text = text.replace(ipv6, "");
+        }
         text
     }
 
@@ -239,6 +261,14 @@ source_ip = "masquerade"
             ),
         )
     }
+}
+
+/// The entry that publishes over IPv6, as it stands in `text`.
+fn publish_ingress6(text: &str) -> String {
+    text.split_inclusive("\n\n")
+        .find(|entry| entry.contains(r#""ingress6""#))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The published services, which both ends list; `callers` is their word for who may call. UDP is for the office, since

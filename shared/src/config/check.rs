@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 
 use super::address::{self, Shown};
 use super::common::{PortRange, Protocol, Service};
-use super::fields::IdentityDraft;
-use super::report::{Field, List, Located, Report};
+use super::fields::{IdentityDraft, TunnelDraft};
+use super::report::{Field, List, Located, Report, Reported};
 use super::sources::{Sets, SourcesDraft};
 use super::value::Quoted;
 use crate::plan::ruleset::Family;
@@ -303,5 +303,31 @@ pub(super) fn open_to_everybody(
             "port {port} ({service}) is open to everybody; a role gives it to tunnel peers only"
         ),
         None => "open to everybody, not only through Cloudflare".to_owned(),
+    }
+}
+
+/// The least MTU of a link that carries IPv6 (RFC 8200 §5); the kernel takes IPv6 off links with less.
+const LEAST_IPV6_MTU: u16 = 1280;
+
+/// Reports an MTU that is too small for the IPv6 that the file asks for.
+pub(super) fn mtu<'d>(
+    report: &Report<'_>,
+    tunnel: &Result<TunnelDraft, Reported>,
+    vips: impl IntoIterator<Item = &'d Field<IpAddr>>,
+) {
+    let Ok(tunnel) = tunnel else { return };
+    let Ok(Located { value: mtu, at }) = tunnel.mtu else {
+        return;
+    };
+    let own = tunnel.addresses.items.iter().map(|own| own.value.address);
+    let vips = vips.into_iter().flatten().map(|vip| vip.value);
+    if mtu < LEAST_IPV6_MTU && own.chain(vips).any(|address| address.is_ipv6()) {
+        report.error(
+            at,
+            format!(
+                "[tunnel]: `mtu` is {mtu}, but IPv6 needs {LEAST_IPV6_MTU}; \
+                 raise it, or leave IPv6 out of the tunnel"
+            ),
+        );
     }
 }

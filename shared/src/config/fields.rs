@@ -108,8 +108,8 @@ const OVERHEAD: u16 = 40 + 8 + 16 + 16;
 /// Fits a path with Ethernet's MTU over either family.
 const DEFAULT_MTU: u16 = 1500 - OVERHEAD;
 
-/// The least MTU is what IPv6 demands of every link (RFC 8200 §5).
-const LEAST_MTU: i64 = 1280;
+/// What every host takes in one piece over IPv4 (RFC 791 §3.1). IPv6 demands more: see `check::mtu`.
+const LEAST_MTU: i64 = 576;
 
 /// The longest datagram that we can send has 65,535 bytes.
 const GREATEST_MTU: i64 = 65_535 - OVERHEAD as i64;

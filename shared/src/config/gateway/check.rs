@@ -18,6 +18,11 @@ use crate::plan::ruleset::Family;
 pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     let networks = Networks::of(report, draft);
     links(report, draft);
+    check::mtu(
+        report,
+        &draft.tunnel,
+        draft.publishes.items.iter().map(|publish| &publish.vip),
+    );
     endpoint(report, draft, &networks);
     identities(report, draft, &networks);
     admin(report, draft, &networks);

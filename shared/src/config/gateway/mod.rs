@@ -70,7 +70,7 @@ pub struct Tunnel {
     pub addresses: Vec<InterfaceAddress>,
     /// UDP port.
     pub listen_port: u16,
-    /// Largest inner packet in bytes, 1280 to 65,455.
+    /// Largest inner packet in bytes, 576 (with IPv6 1280) to 65,455.
     pub mtu: u16,
     /// Absolute path (relative ones are joined to `state_dir`).
     pub private_key_file: PathBuf,

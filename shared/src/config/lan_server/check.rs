@@ -13,6 +13,11 @@ use crate::plan::ruleset::Family;
 /// Reports everything that contradicts something else.
 pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     gateways(report, draft);
+    check::mtu(
+        report,
+        &draft.tunnel,
+        draft.publishes.items.iter().map(|publish| &publish.vip),
+    );
     publishes(report, draft);
     let services = (draft.access.items.iter()).flat_map(|access| owned(&access.label, &access.to));
     check::services_disjoint(report, services.collect());

@@ -145,7 +145,7 @@ fn every_independent_mistake_is_reported_at_once() {
     refuses(
         &[
             (r#"state_dir   = "/var"#, r#"state_dir   = "var"#),
-            ("mtu         = 1420", "mtu         = 900"),
+            ("mtu         = 1420", "mtu         = 90"),
             (r#""10.17.4.0/24""#, r#""10.17.4.9/24""#),
             ("ports     = [80, 443]", "ports     = [80, 70000, 0]"),
             (
@@ -156,7 +156,7 @@ fn every_independent_mistake_is_reported_at_once() {
         ],
         &[
             r#"2:15: "var/lib/wg-edge" is not an absolute path; begin it with /"#,
-            "13:15: [tunnel]: `mtu` is 900, out of range; write 1280 to 65455",
+            "13:15: [tunnel]: `mtu` is 90, out of range; write 576 to 65455",
             r#"22:31: lan_server "home": "10.17.4.9/24" has host bits set; the network is 10.17.4.0/24"#,
             r#"28:18: publish "ingress": port 70000 is out of range; ports are 1 to 65535"#,
             r#"28:25: publish "ingress": port 0 is out of range; ports are 1 to 65535"#,

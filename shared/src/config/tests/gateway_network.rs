@@ -260,8 +260,26 @@ fn another_dialled_port_than_the_listen_port_is_doubtful() {
 #[test]
 fn an_mtu_out_of_range_is_refused() {
     refuses(
-        &[("mtu         = 1420", "mtu         = 1279")],
-        &["13:15: [tunnel]: `mtu` is 1279, out of range; write 1280 to 65455"],
+        &[("mtu         = 1420", "mtu         = 575")],
+        &["13:15: [tunnel]: `mtu` is 575, out of range; write 576 to 65455"],
+    );
+}
+
+#[test]
+fn an_mtu_too_small_for_ipv6_is_refused_where_there_is_ipv6() {
+    let small = ("mtu         = 1420", "mtu         = 1279");
+    doubts(&[small], &[]);
+    refuses(
+        &[
+            small,
+            (
+                r#"address     = "10.17.0.1/16""#,
+                r#"address     = ["10.17.0.1/16", "fd17::1/64"]"#,
+            ),
+        ],
+        &[
+            "13:15: [tunnel]: `mtu` is 1279, but IPv6 needs 1280; raise it, or leave IPv6 out of the tunnel",
+        ],
     );
 }
 
