@@ -13,8 +13,8 @@ use shared::plan::{Address, Link, Sysctl};
 /// Number of the kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
-/// TUN queue in packets. Each may be a super-packet of 64 KiB, so a long queue is seconds of delay; a short one costs
-/// throughput of many streams (docs/benchmarks.md).
+/// TUN queue in packets. Each may be a super-packet of 64 KiB, so a long queue is seconds of delay, and a short one costs
+/// throughput of many streams.
 pub const TUN_QUEUE_PACKETS: u32 = 128;
 
 /// Our TUN link.

@@ -310,17 +310,16 @@ pub(super) fn open_to_everybody(
 const LEAST_IPV6_MTU: u16 = 1280;
 
 /// Reports an MTU that is too small for the IPv6 that the file asks for.
-pub(super) fn mtu<'d>(
+pub(super) fn mtu(
     report: &Report<'_>,
     tunnel: &Result<TunnelDraft, Reported>,
-    vips: impl IntoIterator<Item = &'d Field<IpAddr>>,
+    vips: impl Iterator<Item = IpAddr>,
 ) {
     let Ok(tunnel) = tunnel else { return };
     let Ok(Located { value: mtu, at }) = tunnel.mtu else {
         return;
     };
     let own = tunnel.addresses.items.iter().map(|own| own.value.address);
-    let vips = vips.into_iter().flatten().map(|vip| vip.value);
     if mtu < LEAST_IPV6_MTU && own.chain(vips).any(|address| address.is_ipv6()) {
         report.error(
             at,

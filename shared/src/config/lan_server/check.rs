@@ -16,7 +16,9 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     check::mtu(
         report,
         &draft.tunnel,
-        draft.publishes.items.iter().map(|publish| &publish.vip),
+        (draft.publishes.items.iter())
+            .filter_map(|publish| publish.vip.as_ref().ok())
+            .map(|vip| vip.value),
     );
     publishes(report, draft);
     let services = (draft.access.items.iter()).flat_map(|access| owned(&access.label, &access.to));
