@@ -57,7 +57,7 @@ fn each_mistake_in_gateway_toml_has_its_message() {
                 "did you mean `listen_port`?",
             ),
             ("listen_port = 51820", "listen_port = 70000", "out of range"),
-            ("mtu         = 1420", "mtu         = 900", "out of range"),
+            ("mtu         = 1420", "mtu         = 90", "out of range"),
             ("mtu         = 1420", r#"mtu         = "1420""#, "mtu"),
             ("[80, 443]", "[80, 70000]", "port 70000 is out of range"),
             ("[80, 443]", "[80, 80]", "80"),
