@@ -1,8 +1,11 @@
 //! What both configuration files speak of.
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
+
+use crate::model::InterfaceName;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,4 +136,24 @@ impl InterfaceAddress {
             |n| IpNetwork::new(n.network(), self.prefix_len).unwrap_or(n),
         )
     }
+}
+
+/// `[tunnel]` of either file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Name of the TUN link.
+    pub interface: InterfaceName,
+    /// Our addresses, on the gateway with the tunnel networks: one per family at most, at least one; the first is the
+    /// main one.
+    pub addresses: Vec<InterfaceAddress>,
+    /// UDP port. 0 lets the kernel choose: the default of the LAN end, which dials; never on the gateway.
+    pub listen_port: u16,
+    /// Largest inner packet in bytes, 576 (with IPv6 1280) to 65,455.
+    pub mtu: u16,
+    /// Absolute path (relative ones are joined to `state_dir`).
+    pub private_key_file: PathBuf,
+    /// Mark of our datagrams; 0 is none.
+    pub fwmark: u32,
+    /// Worker threads; `None` lets the program choose.
+    pub threads: Option<u16>,
 }

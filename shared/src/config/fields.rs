@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::address::{self, Kind};
 use super::cloudflare;
-use super::common::{Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp};
+use super::common::{Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Tunnel};
 use super::document::{Table, Value};
 use super::report::{Field, List, Located, Reported};
 use super::value::{self, Quoted, parse_address, parse_name, parse_network};
@@ -78,6 +78,20 @@ pub(super) struct TunnelDraft {
     pub(super) private_key_file: Field<PathBuf>,
     pub(super) fwmark: Field<u32>,
     pub(super) threads: Result<Option<Located<u16>>, Reported>,
+}
+
+impl TunnelDraft {
+    pub(super) fn build(self, dirs: &Dirs) -> Result<Tunnel, Reported> {
+        Ok(Tunnel {
+            interface: self.interface?.value,
+            addresses: self.addresses.into_values()?,
+            listen_port: self.listen_port?.value,
+            mtu: self.mtu?.value,
+            private_key_file: in_state_dir(dirs, self.private_key_file?.value)?,
+            fwmark: self.fwmark?.value,
+            threads: self.threads?.map(|threads| threads.value),
+        })
+    }
 }
 
 /// What differs between the two files.

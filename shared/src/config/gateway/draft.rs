@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
-use super::{Admin, Gateway, LanServerPeer, Peer, Publish, Role, Tunnel, Wan};
+use super::{Admin, Gateway, LanServerPeer, Peer, Publish, Role, Wan};
 use crate::config::common::{Endpoint, PortMap, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
@@ -257,7 +257,7 @@ impl Draft {
         let publishes = publishes.try_map(PublishDraft::build)?;
         Ok(Gateway {
             wan: wan?.build()?,
-            tunnel: build_tunnel(tunnel?, &dirs)?,
+            tunnel: tunnel?.build(&dirs)?,
             lan_servers: lan_servers.try_map(|server| server.build(&dirs))?,
             roles: roles.try_map(RoleDraft::build)?,
             sets: sets.build(
@@ -282,18 +282,6 @@ impl WanDraft {
             endpoint: self.endpoint?.value,
         })
     }
-}
-
-fn build_tunnel(draft: TunnelDraft, dirs: &Dirs) -> Result<Tunnel, Reported> {
-    Ok(Tunnel {
-        interface: draft.interface?.value,
-        addresses: draft.addresses.into_values()?,
-        listen_port: draft.listen_port?.value,
-        mtu: draft.mtu?.value,
-        private_key_file: fields::in_state_dir(dirs, draft.private_key_file?.value)?,
-        fwmark: draft.fwmark?.value,
-        threads: draft.threads?.map(|threads| threads.value),
-    })
 }
 
 impl LanServerDraft {

@@ -9,9 +9,7 @@ use ipnetwork::IpNetwork;
 
 pub use draft::KEYS;
 
-use super::common::{
-    AddressSet, Endpoint, InterfaceAddress, PortMap, Protocol, Service, SourceIp, Sources,
-};
+use super::common::{AddressSet, Endpoint, PortMap, Protocol, Service, SourceIp, Sources, Tunnel};
 use super::document;
 use super::error::{ConfigErrors, Parsed};
 use crate::model::{InterfaceName, PublicKey};
@@ -59,25 +57,6 @@ pub struct Wan {
     pub interface: Option<InterfaceName>,
     /// What peers dial.
     pub endpoint: Endpoint,
-}
-
-/// `[tunnel]` of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tunnel {
-    /// Name of the TUN link.
-    pub interface: InterfaceName,
-    /// Our addresses and the tunnel networks: one per family at most, at least one; the first is the main one.
-    pub addresses: Vec<InterfaceAddress>,
-    /// UDP port.
-    pub listen_port: u16,
-    /// Largest inner packet in bytes, 576 (with IPv6 1280) to 65,455.
-    pub mtu: u16,
-    /// Absolute path (relative ones are joined to `state_dir`).
-    pub private_key_file: PathBuf,
-    /// Mark of our datagrams; 0 is none.
-    pub fwmark: u32,
-    /// Worker threads; `None` lets the program choose.
-    pub threads: Option<u16>,
 }
 
 /// `[[lan_server]]`.

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{Access, Gateway, LanServer, Publish, Tunnel};
+use super::{Access, Gateway, LanServer, Publish};
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
@@ -177,7 +177,7 @@ impl Draft {
         } = self;
         let publishes = publishes.try_map(PublishDraft::build)?;
         Ok(LanServer {
-            tunnel: build_tunnel(tunnel?, &dirs)?,
+            tunnel: tunnel?.build(&dirs)?,
             gateways: gateways.try_map(|gateway| gateway.build(&dirs))?,
             sets: sets.build(
                 &publishes
@@ -191,18 +191,6 @@ impl Draft {
             runtime_dir: dirs.runtime?.value,
         })
     }
-}
-
-fn build_tunnel(draft: TunnelDraft, dirs: &Dirs) -> Result<Tunnel, Reported> {
-    Ok(Tunnel {
-        interface: draft.interface?.value,
-        addresses: draft.addresses.into_values()?,
-        listen_port: draft.listen_port?.value,
-        mtu: draft.mtu?.value,
-        private_key_file: fields::in_state_dir(dirs, draft.private_key_file?.value)?,
-        fwmark: draft.fwmark?.value,
-        threads: draft.threads?.map(|threads| threads.value),
-    })
 }
 
 impl GatewayDraft {

@@ -10,11 +10,11 @@ use ipnetwork::IpNetwork;
 pub use draft::KEYS;
 
 use super::common::{
-    AddressSet, Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Sources,
+    AddressSet, Endpoint, PortRange, Protocol, Service, SourceIp, Sources, Tunnel,
 };
 use super::document;
 use super::error::{ConfigErrors, Parsed};
-use crate::model::{InterfaceName, PublicKey};
+use crate::model::PublicKey;
 
 /// Configuration of the LAN end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +44,6 @@ impl LanServer {
             draft.build()
         })
     }
-}
-
-/// `[tunnel]` of the LAN end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tunnel {
-    /// Name of the TUN link.
-    pub interface: InterfaceName,
-    /// Our addresses, one per family at most, at least one.
-    pub addresses: Vec<InterfaceAddress>,
-    /// UDP port; 0 lets the kernel choose (the default: this end dials).
-    pub listen_port: u16,
-    /// Largest inner packet in bytes, 576 (with IPv6 1280) to 65,455.
-    pub mtu: u16,
-    /// Absolute path (relative ones are joined to `state_dir`).
-    pub private_key_file: PathBuf,
-    /// Mark of our datagrams; 0 is none.
-    pub fwmark: u32,
-    /// Worker threads; `None` lets the program choose.
-    pub threads: Option<u16>,
 }
 
 /// `[[gateway]]`.

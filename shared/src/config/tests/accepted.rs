@@ -4,7 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::config::common::{
     AddressSet, Endpoint, InterfaceAddress, PortMap, PortRange, Protocol, Service, SourceIp,
-    Sources,
+    Sources, Tunnel,
 };
 use crate::config::{gateway, lan_server};
 
@@ -41,7 +41,7 @@ fn the_gateway_example_of_the_interface_is_accepted() {
             interface: Some("eth0".parse().unwrap()),
             endpoint: Endpoint::Address("203.0.113.10:51820".parse().unwrap()),
         },
-        tunnel: gateway::Tunnel {
+        tunnel: Tunnel {
             interface: "edge0".parse().unwrap(),
             addresses: vec![InterfaceAddress {
                 address: "10.17.0.1".parse().unwrap(),
@@ -100,7 +100,7 @@ fn the_lan_server_example_of_the_interface_is_accepted() {
     let expected = LanServer {
         state_dir: "/var/lib/wg-edge".into(),
         runtime_dir: "/run/wg-edge".into(),
-        tunnel: lan_server::Tunnel {
+        tunnel: Tunnel {
             interface: "edge0".parse().unwrap(),
             addresses: vec![InterfaceAddress {
                 address: "10.17.0.2".parse().unwrap(),
