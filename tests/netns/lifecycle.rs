@@ -216,3 +216,18 @@ fn foreign_link_of_the_tunnels_name_is_not_touched() {
         Ok(())
     });
 }
+
+#[test]
+fn start_that_fails_late_leaves_the_kernel_as_it_was() {
+    in_light_world(|world| {
+        let config = Setup::new()?.install_gateway(&world.vps)?;
+        // Nothing can be bound where a directory is.
+        std::fs::create_dir_all(world.vps.dir().join("run/wg-edge/gateway.sock"))?;
+        let before = kernel_state(&world.vps)?;
+        let mut gateway = Instance::start(&world.vps, "gateway", config)?;
+        let status = gateway.daemon.wait(SOON)?;
+        assert_eq!(status.code(), Some(4), "{}", gateway.daemon.log());
+        assert_same_state(&kernel_state(&world.vps)?, &before);
+        Ok(())
+    });
+}

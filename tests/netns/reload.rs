@@ -104,3 +104,50 @@ fn removed_peer_is_out_at_once() {
         Ok(())
     });
 }
+
+#[test]
+fn unchanged_file_puts_back_what_others_removed() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let routes = || world.vps.run(&["ip", "route", "show", "dev", "edge0"]);
+        let before = routes()?;
+        world
+            .vps
+            .ip("route del 10.17.5.0/24 dev edge0\nlink set edge0 txqueuelen 7\n")?;
+        assert_ne!(routes()?, before);
+        edge.gateway.reload(str::to_owned)?;
+        assert_eq!(routes()?, before);
+        assert!(
+            !world
+                .vps
+                .run(&["ip", "link", "show", "dev", "edge0"])?
+                .contains("qlen 7\n")
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn changed_key_file_is_read_although_the_file_that_names_it_is_the_same() {
+    let psk = "preshared_key_file = \"home.psk\"";
+    let setup = Setup::new().unwrap();
+    with_edge(setup, |world, edge| {
+        let path = world.vps.dir().join("state/home.psk");
+        let write = |byte: u8| -> anyhow::Result<()> {
+            use std::os::unix::fs::PermissionsExt as _;
+            let key = shared::model::PresharedKey::from_bytes([byte; 32]);
+            std::fs::write(&path, key.to_base64().as_str())?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            Ok(())
+        };
+        let shown = || world.vps.run(&["wg", "show", "edge0", "preshared-keys"]);
+        write(1)?;
+        edge.gateway.reload(|text| {
+            text.replacen("[[lan_server]]\n", &format!("[[lan_server]]\n{psk}\n"), 1)
+        })?;
+        let before = shown()?;
+        write(2)?;
+        edge.gateway.reload(str::to_owned)?;
+        assert_ne!(shown()?, before);
+        Ok(())
+    });
+}

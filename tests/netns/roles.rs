@@ -128,3 +128,10 @@ fn laptops_do_not_reach_each_other() {
         Ok(())
     });
 }
+
+#[test]
+fn lan_host_itself_gets_answers_from_the_gateway() {
+    with_edge(Setup::new().unwrap(), |world, _edge| {
+        world.lan_host.pings("10.17.0.1")
+    });
+}

@@ -1,6 +1,7 @@
 //! Composition root of `run`: builds every part once, in the order in which an error costs least, and takes them down in
 //! reverse. Until [`Kernel::reconcile`] nothing in the kernel has changed but our own link.
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,14 +34,15 @@ const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The daemon: from configuration to the signal that ends it.
 pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
+    // First: a SIGHUP that comes while we start must not end us.
+    let signals = Signals::new().map_err(|error| Failure::other(&error))?;
     let app = App::<P>::start(config_path).await?;
-    app.serve().await
+    app.serve(signals).await
 }
 
 /// A running daemon. Fields are dropped in this order.
 struct App<P: Product> {
     config_path: PathBuf,
-    config: P::Config,
     settings: Settings,
     model: Model,
     report: Arc<Report>,
@@ -49,6 +51,7 @@ struct App<P: Product> {
     kernel: Arc<Mutex<Kernel>>,
     datapath: Datapath,
     _instance: Instance,
+    product: PhantomData<P>,
 }
 
 /// Background tasks; ended when dropped.
@@ -88,6 +91,7 @@ impl<P: Product> App<P> {
 
         let uapi = uapi::Server::bind(&settings.interface)
             .map_err(|error| Failure::environment(&error))?;
+        let admin = admin::bind(&admin::socket_path(&settings.runtime_dir, P::NAME))?;
 
         // The tunnel, still without a peer and behind a closed firewall.
         let fresh = is_name_free(&settings, &kernel).await?;
@@ -129,13 +133,12 @@ impl<P: Product> App<P> {
             resolve: tokio::spawn(resolve::run(model.peers.clone(), datapath.control())),
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             admin: admin::serve(
-                &admin::socket_path(&settings.runtime_dir, P::NAME),
+                admin,
                 admin::router(Arc::clone(&report) as Arc<dyn Reporter>),
-            )?,
+            ),
         };
         Ok(Self {
             config_path: config_path.to_owned(),
-            config: loaded.config,
             settings,
             model,
             report,
@@ -144,12 +147,12 @@ impl<P: Product> App<P> {
             kernel,
             datapath,
             _instance: instance,
+            product: PhantomData,
         })
     }
 
     /// Until SIGTERM, SIGINT or the end of the data plane.
-    async fn serve(mut self) -> Result<(), Failure> {
-        let mut signals = Signals::new().map_err(|error| Failure::other(&error))?;
+    async fn serve(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.write_status().await;
         notify(&[sd_notify::NotifyState::Ready]);
         info!(
@@ -196,12 +199,12 @@ impl<P: Product> App<P> {
         outcome
     }
 
-    /// Take a changed configuration; on any error the running one stays.
+    /// Take the configuration as it is now, and put the kernel right even when it has not changed: key files may have, and
+    /// others may have removed something. On any error the running configuration stays.
     async fn reload(&mut self) {
         notify(&[sd_notify::NotifyState::Reloading]);
         match self.try_reload().await {
-            Ok(true) => info!("configuration taken"),
-            Ok(false) => info!("the configuration has not changed"),
+            Ok(()) => info!("configuration taken"),
             Err(failure) => {
                 for line in failure.to_string().lines() {
                     error!("{line}");
@@ -213,7 +216,7 @@ impl<P: Product> App<P> {
         notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    async fn try_reload(&mut self) -> Result<bool, Failure> {
+    async fn try_reload(&mut self) -> Result<(), Failure> {
         let loaded = cli::load::<P>(&self.config_path)?;
         let settings = P::settings(&loaded.config);
         if let Some(what) = needs_restart(&self.settings, &settings) {
@@ -225,25 +228,10 @@ impl<P: Product> App<P> {
         let mut kernel = self.kernel.lock().await;
         let environment = environment(&settings, &kernel).await?;
         let model = P::model(&loaded.config, &environment);
-        if model == self.model && loaded.config == self.config && settings == self.settings {
-            return Ok(false);
-        }
         let preshared_keys = preshared_keys(&model)?;
         let control = self.datapath.control();
         let attempt = async {
-            if settings.listen_port != self.settings.listen_port
-                || settings.fwmark != self.settings.fwmark
-            {
-                apply(
-                    &control,
-                    DeviceChange {
-                        listen_port: Some(settings.listen_port),
-                        fwmark: Some(settings.fwmark),
-                        ..DeviceChange::default()
-                    },
-                )
-                .await?;
-            }
+            apply(&control, socket_change(&self.settings, &settings)).await?;
             kernel.reconcile(&model.desired).await?;
             reconcile::apply_peers(
                 &control,
@@ -255,7 +243,7 @@ impl<P: Product> App<P> {
             .await
         };
         if let Err(failure) = attempt.await {
-            self.roll_back(&mut kernel).await;
+            self.roll_back(&mut kernel, &settings).await;
             return Err(failure);
         }
         drop(kernel);
@@ -264,20 +252,14 @@ impl<P: Product> App<P> {
         self.report.set_model(model.clone());
         self.model = model;
         self.settings = settings;
-        self.config = loaded.config;
-        Ok(true)
+        Ok(())
     }
 
-    /// Back to the configuration that runs.
-    async fn roll_back(&self, kernel: &mut Kernel) {
+    /// Back from `tried` to the configuration that runs.
+    async fn roll_back(&self, kernel: &mut Kernel, tried: &Settings) {
         let control = self.datapath.control();
-        let device = DeviceChange {
-            listen_port: Some(self.settings.listen_port),
-            fwmark: Some(self.settings.fwmark),
-            ..DeviceChange::default()
-        };
         let attempt = async {
-            apply(&control, device).await?;
+            apply(&control, socket_change(tried, &self.settings)).await?;
             kernel.reconcile(&self.model.desired).await?;
             let preshared_keys = preshared_keys(&self.model)?;
             reconcile::apply_peers(
@@ -360,6 +342,15 @@ impl Opened<'_> {
             .initiate_handshakes()
             .await
             .map_err(|error| Failure::other(&error))
+    }
+}
+
+/// What differs for the sockets. A port that stays is not named: naming 0 would open new sockets.
+fn socket_change(from: &Settings, to: &Settings) -> DeviceChange {
+    DeviceChange {
+        listen_port: (from.listen_port != to.listen_port).then_some(to.listen_port),
+        fwmark: (from.fwmark != to.fwmark).then_some(to.fwmark),
+        ..DeviceChange::default()
     }
 }
 

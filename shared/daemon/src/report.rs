@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use nft::Ownership;
 use shared::api::status::{Interface, Peer, Publish, Status};
 use shared::config::common::{PortMap, SourceIp};
 use shared::model::PublicKey;
@@ -82,6 +83,7 @@ impl Report {
             reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             ready: problems.is_empty(),
             problems,
+            firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
             peers: device.peers.iter().map(|p| peer(p, &model)).collect(),
             publishes: model
@@ -96,6 +98,11 @@ impl Report {
             dropped_packets: counters.dropped_by_reason(),
             io: counters.io_by_name(),
         })
+    }
+
+    async fn firewall_protected(&self) -> bool {
+        let mut kernel = self.kernel.lock().await;
+        kernel.nftables().ownership() == Ownership::OwnerPersist
     }
 
     /// The counters of our table, and what is wrong with it.

@@ -70,6 +70,9 @@ pub fn render(status: &Status, colour: bool) -> String {
             off.join(", ")
         ));
     }
+    if !status.firewall_protected {
+        line("  firewall table unprotected: this kernel lets others flush it".to_owned());
+    }
     line(paint(BOLD, "\npeers"));
     for text in status.peers.iter().map(peer_lines) {
         line(text);
@@ -171,6 +174,7 @@ mod tests {
             reported_at: "2026-11-22T22:20:29Z".to_owned(),
             ready: true,
             problems: Vec::new(),
+            firewall_protected: false,
             interface: Interface {
                 name: "edge0".to_owned(),
                 public_key: Some("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".to_owned()),
@@ -216,6 +220,7 @@ mod tests {
             "home                 online   [2001:db8:1111:2222::3]:51820",
             "handshake 1m 59s ago, received 1.50 KiB",
             "ingress              80,443/tcp → 10.17.5.30 (ipv4 only, preserve)",
+            "this kernel lets others flush it",
             "guard_ipv4                               7",
             "offloads that this kernel lacks: tun_uso",
         ] {

@@ -21,6 +21,8 @@ pub struct Status {
     pub ready: bool,
     /// What is wrong now, in sentences; empty when nothing is.
     pub problems: Vec<String>,
+    /// Whether our firewall table is protected from other programs (Linux 6.9); otherwise a foreign flush removes it.
+    pub firewall_protected: bool,
     /// The tunnel interface.
     pub interface: Interface,
     /// Peers in the order in which they were added.

@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use shared::api::status::Status;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
 
 use crate::error::Failure;
 use crate::status::Reporter;
@@ -79,24 +81,28 @@ fn problem(status: StatusCode, detail: &str) -> Response {
     (status, kind, body.to_string()).into_response()
 }
 
-/// Serve `router` on `path` until the task is dropped. A socket that a dead process left is replaced: the caller holds
-/// the instance lock, so nobody else can be listening.
-pub fn serve(path: &Path, router: Router) -> Result<tokio::task::JoinHandle<()>, Failure> {
-    let listener = bind(path).map_err(|error| {
+/// Listen on `path`. A socket that a dead process left is replaced: the caller holds the instance lock, so nobody else can
+/// be listening.
+pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    try_bind(path).map_err(|error| {
         Failure::Environment(format!(
             "can't listen on {}: {error}; is {} writable?",
             path.display(),
             path.parent().unwrap_or(path).display(),
         ))
-    })?;
-    Ok(tokio::spawn(async move {
+    })
+}
+
+/// Serve `router` until the task is aborted.
+pub fn serve(listener: UnixListener, router: Router) -> JoinHandle<()> {
+    tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "admin socket ended");
         }
-    }))
+    })
 }
 
-fn bind(path: &Path) -> std::io::Result<tokio::net::UnixListener> {
+fn try_bind(path: &Path) -> std::io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     // Bound under another name and moved once its mode is right: at no moment can a stranger connect.
     let unfinished = path.with_extension("sock.new");
@@ -106,7 +112,7 @@ fn bind(path: &Path) -> std::io::Result<tokio::net::UnixListener> {
             Ok(()) | Err(_) => {}
         }
     }
-    let listener = tokio::net::UnixListener::bind(&unfinished)?;
+    let listener = UnixListener::bind(&unfinished)?;
     std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&unfinished, path)?;
     Ok(listener)
@@ -140,6 +146,7 @@ mod tests {
             reported_at: "2026-11-22T22:19:30Z".to_owned(),
             ready: problems.is_empty(),
             problems: problems.iter().map(ToString::to_string).collect(),
+            firewall_protected: true,
             interface: Interface {
                 name: "edge0".to_owned(),
                 public_key: None,
@@ -160,7 +167,7 @@ mod tests {
     async fn get(reporter: Fake, path: &str) -> Result<String, Failure> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("gateway.sock");
-        let server = serve(&socket, router(Arc::new(reporter))).unwrap();
+        let server = serve(bind(&socket).unwrap(), router(Arc::new(reporter)));
         let answer = client::get(&socket, path).await;
         server.abort();
         answer
@@ -221,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("gateway.sock");
         for _ in 0..2 {
-            let server = serve(&socket, router(Arc::new(Fake(None)))).unwrap();
+            let server = serve(bind(&socket).unwrap(), router(Arc::new(Fake(None))));
             let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             server.abort();
