@@ -32,6 +32,7 @@
 //! [`PacketBatch`]: shared::wg::PacketBatch
 //! [`DropReason`]: shared::wg::DropReason
 pub mod desired;
+pub mod store;
 
 use shared::config::{self, ConfigErrors, Parsed};
 use shared_daemon::model::{Environment, Model};

@@ -2,6 +2,7 @@
 //! is trusted.
 //!
 //! Handlers never touch the kernel: they ask a [`Reporter`] what it knows.
+pub mod actor;
 pub mod client;
 
 use std::path::{Path, PathBuf};
