@@ -17,7 +17,7 @@ pub struct Problem {
     pub status: u16,
     /// What happened, in a sentence.
     pub detail: String,
-    /// What happened, for programs: stable, in snake_case (`stale_etag`, `name_taken`, …).
+    /// What happened, for programs: stable, in snake case (`stale_etag`, `name_taken`, …).
     pub code: String,
     /// What is wrong with the body or the query, each at its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
