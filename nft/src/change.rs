@@ -10,6 +10,8 @@
 //!
 //! Named counters keep their values in every case. Conntrack entries are never touched. The new generation becomes
 //! visible to packets at once: there is no moment without rules (`nf_tables_commit` in the kernel).
+use shared::plan::Ruleset;
+
 use crate::compare::same_rule;
 use crate::compile::{CompiledChain, Program};
 use crate::live::{Live, LiveChain, OWNER, PERSIST};
@@ -86,6 +88,34 @@ impl Change {
             applied,
         }
     }
+}
+
+/// The transaction that turns the elements of `from` into those of `to`; `None` when more than elements differs.
+pub(crate) fn between_elements(from: &Ruleset, to: &Ruleset) -> Option<Transaction> {
+    let same_frame = from.table == to.table
+        && from.chains == to.chains
+        && from.sets.len() == to.sets.len()
+        && from.maps.len() == to.maps.len();
+    if !same_frame {
+        return None;
+    }
+    let sets = from.sets.iter().zip(&to.sets).filter(|(a, b)| a != b);
+    let maps = from.maps.iter().zip(&to.maps).filter(|(a, b)| a != b);
+    let states: Vec<(SetState, SetState)> = sets
+        .map(|(a, b)| (SetState::of_addresses(a), SetState::of_addresses(b)))
+        .chain(maps.map(|(a, b)| (SetState::of_verdicts(a), SetState::of_verdicts(b))))
+        .collect();
+    if states.iter().any(|(from, to)| !from.same_kind(to)) {
+        return None;
+    }
+    let mut transaction = Transaction::new(&to.table);
+    for (from, to) in &states {
+        if let Some((set, added, removed)) = element_changes(to, from) {
+            transaction.delete_elements(set, &removed);
+            transaction.add_elements(set, &added);
+        }
+    }
+    Some(transaction)
 }
 
 /// Changes a table that stays.

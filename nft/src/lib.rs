@@ -123,6 +123,23 @@ impl Nftables {
         }
     }
 
+    /// Changes the elements of named sets and maps from those of `from` to those of `to`, in one transaction or none, when
+    /// nothing else differs between the two; `false` when something else does, or when the table does not have the
+    /// elements of `from`: then [`replace`](Self::replace) does it.
+    ///
+    /// Sends what differs and reads nothing, so its price is that of the change and not that of the table.
+    pub fn change_elements(&mut self, from: &Ruleset, to: &Ruleset) -> Result<bool, Error> {
+        let Some(transaction) = change::between_elements(from, to) else {
+            return Ok(false);
+        };
+        match transaction.send(&mut self.netlink, Mode::Commit) {
+            Ok(()) => Ok(true),
+            // The table is not as it was left: an element is missing, or one is in the way.
+            Err(Error::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks the kernel whether it would take this table, without changing anything.
     pub fn check(&mut self, wanted: &Ruleset) -> Result<(), Error> {
         let program = compile::compile(wanted)?;

@@ -116,6 +116,8 @@ impl Builder {
             Part::CtEstablishedRelated => {
                 self.ct_flags(libc::NFT_CT_STATE, STATE_ESTABLISHED | STATE_RELATED);
             }
+            Part::CtRelated => self.ct_flags(libc::NFT_CT_STATE, STATE_RELATED),
+            Part::CtDirectionReply => self.ct_direction_reply(),
             Part::CtNew => self.ct_flags(libc::NFT_CT_STATE, STATE_NEW),
             Part::CtInvalid => self.ct_flags(libc::NFT_CT_STATE, STATE_INVALID),
             Part::CtStatusDnat => self.ct_flags(libc::NFT_CT_STATUS, STATUS_DNAT),
@@ -317,6 +319,16 @@ impl Builder {
             flags: FIB_SADDR,
         });
         self.compare(true, padded(link));
+    }
+
+    /// `ct direction reply`
+    fn ct_direction_reply(&mut self) {
+        /// `IP_CT_DIR_REPLY` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+        const REPLY: u8 = 1;
+        self.push(Expr::Ct {
+            key: libc::NFT_CT_DIRECTION.unsigned_abs(),
+        });
+        self.compare(false, vec![REPLY]);
     }
 
     /// `ct state established,related`, `ct state new`, `ct state invalid`, `ct status dnat`

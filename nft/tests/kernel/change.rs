@@ -101,6 +101,38 @@ fn a_change_of_elements_keeps_every_counter() {
 }
 
 #[test]
+fn elements_change_without_a_look_at_the_rest() {
+    in_namespace(|| {
+        let from = counting(&[9]);
+        let mut to = counting(&[9]);
+        to.sets = vec![set(
+            "s4",
+            Family::Ipv4,
+            &["192.0.2.0/25", "198.51.100.7/32"],
+        )];
+        // One element goes, one comes, one leads elsewhere.
+        to.maps = vec![map(
+            "m4",
+            Family::Ipv4,
+            &[("192.0.2.1", "other"), ("192.0.2.9", "target")],
+        )];
+        let mut nftables = Nftables::open().unwrap();
+        nftables.replace(&from).unwrap();
+        assert!(nftables.change_elements(&from, &to).unwrap());
+        assert_eq!(nftables.replace(&to).unwrap(), Applied::Unchanged);
+
+        // What is in the kernel is not `from` any more: nothing is changed, and the caller is told.
+        assert!(!nftables.change_elements(&from, &counting(&[7])).unwrap());
+        let mut elsewhere = from.clone();
+        elsewhere.maps = vec![map("m4", Family::Ipv4, &[("192.0.2.77", "target")])];
+        let mut removed = from.clone();
+        removed.maps = vec![map("m4", Family::Ipv4, &[])];
+        assert!(!nftables.change_elements(&elsewhere, &removed).unwrap());
+        assert_eq!(nftables.replace(&to).unwrap(), Applied::Unchanged);
+    });
+}
+
+#[test]
 fn a_change_of_one_chain_keeps_the_counters_of_the_others() {
     if let Some(counts) = counts_after(&counting(&[9, 10]), Applied::Replaced) {
         assert!(counts.0 >= 1 && counts.1 >= 1, "{counts:?}");

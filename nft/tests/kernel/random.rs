@@ -71,6 +71,7 @@ fn part(family: Family, protocol: Protocol) -> impl Strategy<Value = Part> {
         Just(Part::SourceNotRoutedVia(link("edge0"))),
         Just(Part::CtEstablishedRelated),
         Just(Part::CtStatusDnat),
+        Just(Part::CtDirectionReply),
         (any::<u32>(), any::<u32>(), any::<bool>()).prop_map(|(mask, value, negated)| {
             Part::CtMark {
                 mask: mask | 1,

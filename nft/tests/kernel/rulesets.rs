@@ -540,6 +540,8 @@ pub(crate) fn every_part() -> Ruleset {
         rule([Part::DestinationIsLocal]),
         rule([Part::SourceNotRoutedVia(link("edge0"))]),
         rule([Part::CtEstablishedRelated]),
+        rule([Part::CtRelated]),
+        rule([Part::CtDirectionReply]),
         rule([Part::CtNew]),
         rule([Part::CtInvalid]),
         rule([Part::CtStatusDnat]),

@@ -216,6 +216,10 @@ pub enum Part {
     SourceNotRoutedVia(InterfaceName),
     /// `ct state established,related`.
     CtEstablishedRelated,
+    /// `ct state related`: what belongs to a connection without being part of it, ICMP errors above all.
+    CtRelated,
+    /// `ct direction reply`: from the end that did not open the connection.
+    CtDirectionReply,
     /// `ct state new`.
     CtNew,
     /// `ct state invalid`.

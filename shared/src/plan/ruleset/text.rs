@@ -271,6 +271,8 @@ impl Part {
             | Self::DestinationIsLocal
             | Self::SourceNotRoutedVia(_)
             | Self::CtEstablishedRelated
+            | Self::CtRelated
+            | Self::CtDirectionReply
             | Self::CtNew
             | Self::CtInvalid
             | Self::CtStatusDnat
@@ -337,6 +339,8 @@ impl fmt::Display for Part {
             Self::DestinationIsLocal => f.write_str("fib daddr type local"),
             Self::SourceNotRoutedVia(link) => write!(f, "fib saddr oifname != \"{link}\""),
             Self::CtEstablishedRelated => f.write_str("ct state established,related"),
+            Self::CtRelated => f.write_str("ct state related"),
+            Self::CtDirectionReply => f.write_str("ct direction reply"),
             Self::CtNew => f.write_str("ct state new"),
             Self::CtInvalid => f.write_str("ct state invalid"),
             Self::CtStatusDnat => f.write_str("ct status dnat"),
