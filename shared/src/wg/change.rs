@@ -26,6 +26,24 @@ pub struct DeviceChange {
     pub peers: Vec<PeerChange>,
 }
 
+impl DeviceChange {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            private_key,
+            listen_port,
+            fwmark,
+            replace_peers,
+            peers,
+        } = self;
+        private_key.is_none()
+            && listen_port.is_none()
+            && fwmark.is_none()
+            && !replace_peers
+            && peers.is_empty()
+    }
+}
+
 /// A change of one peer; what is `None` or empty stays as it is.
 #[derive(Debug, Clone)]
 pub struct PeerChange {
@@ -43,6 +61,13 @@ pub struct PeerChange {
     pub persistent_keepalive_secs: Option<u16>,
     /// Remove the allowed IPs that the peer has, before `allowed_ips` is applied.
     pub replace_allowed_ips: bool,
+    /// When this peer sends its first authentic data message, it takes over the allowed IPs of that other peer: a client
+    /// that changes its key loses no packet. `Some(None)` takes over none; it happens once.
+    #[expect(
+        clippy::option_option,
+        reason = "no change, nobody and somebody are three things"
+    )]
+    pub succeeds: Option<Option<PublicKey>>,
     /// Networks to add or remove. Adding a network that another peer has moves it to this one.
     pub allowed_ips: Vec<AllowedIpChange>,
 }
@@ -58,6 +83,7 @@ impl PeerChange {
             endpoint: None,
             persistent_keepalive_secs: None,
             replace_allowed_ips: false,
+            succeeds: None,
             allowed_ips: Vec::new(),
         }
     }

@@ -92,6 +92,9 @@ impl Device {
         if let Some(endpoint) = change.endpoint {
             peer.set_endpoint(endpoint, now);
         }
+        if let Some(predecessor) = change.succeeds {
+            peer.succeeds = predecessor;
+        }
         if change.replace_allowed_ips {
             self.clear_allowed_ips(slot);
         }
@@ -168,6 +171,28 @@ impl Device {
                     sequence,
                 },
             );
+        }
+    }
+
+    /// A peer that replaces another has sent its first data message: what the other owned is now its own. Packets of the
+    /// other are refused from here on; its session may end by itself.
+    pub(super) fn take_over_allowed_ips(&mut self, slot: PeerSlot) {
+        let Some(predecessor) = self.peers.get_mut(slot).and_then(|p| p.succeeds.take()) else {
+            return;
+        };
+        let Some(old) = self.peers.find(&predecessor) else {
+            return;
+        };
+        let networks: Vec<IpNetwork> = match self.peers.get_mut(old) {
+            Some(peer) => peer.allowed_ips.values().copied().collect(),
+            None => return,
+        };
+        for network in networks {
+            let change = AllowedIpChange {
+                network,
+                remove: false,
+            };
+            self.change_allowed_ip(slot, change);
         }
     }
 

@@ -163,7 +163,11 @@ impl Device {
         peer.check_session(receiver_index, now)?;
         let opened = peer.open(message, inbound.slot())?;
         peer.data_message_received(path, receiver_index, message.len(), opened, out, now);
+        let succeeds_another = peer.succeeds.is_some();
         self.reschedule(slot);
+        if succeeds_another {
+            self.take_over_allowed_ips(slot);
+        }
         match opened {
             Opened::Keepalive => Ok(()),
             Opened::Packet(length) => self.admit(slot, ecn, length, inbound),

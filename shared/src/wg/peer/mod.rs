@@ -32,6 +32,8 @@ pub(super) struct Peer {
     persistent_keepalive_secs: Option<u16>,
     /// Its networks by the order in which they were added; the device's table points here.
     pub(super) allowed_ips: BTreeMap<u64, IpNetwork>,
+    /// Whose allowed IPs it takes over with its first data message.
+    pub(super) succeeds: Option<PublicKey>,
     /// Place among the peers of the device.
     pub(super) sequence: u64,
     /// When the device's schedule has it.
@@ -58,6 +60,7 @@ impl Peer {
             endpoint: None,
             persistent_keepalive_secs: None,
             allowed_ips: BTreeMap::new(),
+            succeeds: None,
             sequence,
             scheduled: None,
             tunnel: None,

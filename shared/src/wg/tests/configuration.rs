@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::world::{World, address, allowed, inner, preshared_key, stranger};
+use super::world::{World, address, allowed, inner, packet, preshared_key, stranger};
 use crate::model::PublicKey;
 use crate::wg::{AllowedIpChange, DeviceChange, DropReason, PeerChange};
 
@@ -271,10 +271,46 @@ fn secrets_are_not_printed() {
     change.preshared_key = Some(preshared_key(0x5b));
     world.change_peer(0, change);
     world
-        .send_packet(0, &super::world::packet(inner(0), inner(1), 60, 0x5c))
+        .send_packet(0, &packet(inner(0), inner(1), 60, 0x5c))
         .unwrap();
     let printed = format!("{:?}", world.nodes[0].device);
     assert!(!printed.contains("91, 91, 91"), "the preshared key");
     assert!(!printed.contains("92, 92, 92"), "a staged packet");
     assert!(!printed.contains("1, 1, 1, 1"), "the private key");
+}
+
+#[test]
+fn a_successor_takes_over_with_its_first_data_message_and_loses_none() {
+    // Node 1 and node 2 are one client before and after it changed its key.
+    let mut world = World::new(3);
+    let mut to_gateway = world.peer(0);
+    to_gateway.endpoint = Some(address(0));
+    world.change_peer(1, to_gateway.clone());
+    world.change_peer(2, to_gateway);
+    let old = world.peer(1);
+    let address = old.allowed_ips.clone();
+    world.change_peer(0, old);
+    let mut new = PeerChange::new(world.nodes[2].public_key());
+    new.succeeds = Some(Some(world.nodes[1].public_key()));
+    world.change_peer(0, new);
+
+    world.send(1, 0, 60).unwrap();
+    assert_eq!(world.deliver(), [], "the old key works");
+    assert_eq!(networks(&world, 0, 0).len(), address.len());
+    assert_eq!(networks(&world, 0, 1).len(), 0);
+
+    world
+        .send_packet(2, &packet(inner(1), inner(0), 60, 7))
+        .unwrap();
+    assert_eq!(
+        world.deliver(),
+        [],
+        "so does the new one, from its first packet on"
+    );
+    assert_eq!(networks(&world, 0, 0).len(), 0);
+    assert_eq!(networks(&world, 0, 1).len(), address.len());
+    assert_eq!(world.nodes[0].received.len(), 2);
+
+    world.send(1, 0, 60).unwrap();
+    assert_eq!(world.deliver(), [DropReason::SourceNotAllowed]);
 }
