@@ -1,19 +1,26 @@
-//! This binary's policy: a checked configuration → the kernel state and the peers that it asks for. Pure.
+//! This binary's policy: a checked configuration and members → the kernel state and the peers that they ask for. Pure.
 //!
 //! What may flow is stated in `docs/security.md`; here is how. The functions follow the order of the table's chains.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use shared::config::common::{PortMap, PortRange, Protocol, SourceIp};
 use shared::config::gateway::{Gateway, Publish, Role};
-use shared::model::InterfaceName;
+use shared::model::{InterfaceName, PresharedKey};
 use shared::plan::desired::protocol;
 use shared::plan::ruleset::{
-    Chain, ChainKind, Family, Hook, Part, Rule, Ruleset, Side, VerdictMap, priority,
+    Chain, ChainKind, Family, Hook, Part, Rule, Ruleset, Set, Side, VerdictMap, merge_networks,
+    priority,
 };
 use shared::plan::{Desired, Route, Sysctl};
-use shared_daemon::model::{Environment, Model, PeerKind, PeerModel, PublishModel};
+use shared_daemon::model::{
+    Environment, Model, PeerKind, PeerModel, PresharedKeyFrom, PublishModel,
+};
 use shared_daemon::policy::{self, base_chain, chain, rule, verdict_rule};
+
+use crate::claims::Claims;
+use crate::members::{Member, Members};
 
 /// Name of our nftables table on this host.
 pub const TABLE: &str = "wg_edge";
@@ -21,25 +28,29 @@ pub const TABLE: &str = "wg_edge";
 /// Marks our link, so that a foreign one of the same name is never touched.
 pub const LINK_ALIAS: &str = "wg-edge gateway";
 
-/// Everything that `config` asks for on a host like `environment`.
-pub fn model(config: &Gateway, environment: &Environment) -> Model {
+/// Everything that `config` and `members` ask for on a host like `environment`.
+pub fn model(config: &Gateway, environment: &Environment, members: &Members) -> Model {
+    let claims = Claims::of(config);
+    let members: Vec<&Member> = members.admitted(&claims).collect();
     Model {
         interface: config.tunnel.interface.clone(),
-        desired: desired(config, environment),
-        peers: peers(config),
+        desired: desired(config, environment, &members),
+        peers: peers(config, &members),
         publishes: config.publishes.iter().map(publish_model).collect(),
     }
 }
 
-fn desired(config: &Gateway, environment: &Environment) -> Desired {
+fn desired(config: &Gateway, environment: &Environment, members: &[&Member]) -> Desired {
     let link = &config.tunnel.interface;
-    let lan_networks = config.lan_servers.iter().flat_map(|lan| &lan.networks);
+    let networks = config.lan_servers.iter().flat_map(|lan| &lan.networks);
     Desired {
         protocol: protocol::GATEWAY,
         links: vec![policy::tun_link(link, LINK_ALIAS, config.tunnel.mtu)],
         addresses: policy::addresses(link, &config.tunnel.addresses),
-        routes: lan_networks
-            .map(|&destination| Route {
+        routes: networks
+            .copied()
+            .chain(networks_outside_of_the_tunnel(config, members))
+            .map(|destination| Route {
                 destination,
                 link: link.clone(),
                 table: policy::MAIN_TABLE,
@@ -48,7 +59,7 @@ fn desired(config: &Gateway, environment: &Environment) -> Desired {
             .collect(),
         rules: Vec::new(),
         sysctls: sysctls(config, environment),
-        ruleset: ruleset(config, environment),
+        ruleset: ruleset(config, environment, members),
     }
 }
 
@@ -77,29 +88,73 @@ fn carries_ipv6(config: &Gateway) -> bool {
         || config.publishes.iter().any(|publish| publish.vip.is_ipv6())
 }
 
+/// Networks behind members that the tunnel network does not contain. They need a route here; and since the LAN end takes
+/// only the tunnel's own sources, what comes from them goes on with an address of ours.
+fn networks_outside_of_the_tunnel<'a>(
+    config: &'a Gateway,
+    members: &'a [&Member],
+) -> impl Iterator<Item = IpNetwork> + 'a {
+    let networks = members.iter().flat_map(|member| &member.networks).copied();
+    networks.filter(|network| {
+        let mut tunnels = config.tunnel.addresses.iter().map(|a| a.network());
+        !tunnels.any(|tunnel| tunnel.contains(network.network()))
+    })
+}
+
 /// Cryptokey routing: what each peer may send from, and what is sent to it.
-fn peers(config: &Gateway) -> Vec<PeerModel> {
+fn peers(config: &Gateway, members: &[&Member]) -> Vec<PeerModel> {
     let lan_servers = config.lan_servers.iter().map(|lan| PeerModel {
         name: lan.name.clone(),
         kind: PeerKind::LanServer,
         public_key: lan.public_key,
-        preshared_key_file: lan.preshared_key_file.clone(),
+        preshared_key: lan.preshared_key_file.clone().into(),
         endpoint: None,
         allowed_ips: policy::hosts(&lan.addresses)
             .chain(lan.networks.iter().copied())
             .collect(),
         persistent_keepalive_secs: 0,
+        succeeds: None,
     });
     let peers = config.peers.iter().map(|peer| PeerModel {
         name: peer.name.clone(),
         kind: PeerKind::Peer,
         public_key: peer.public_key,
-        preshared_key_file: peer.preshared_key_file.clone(),
+        preshared_key: peer.preshared_key_file.clone().into(),
         endpoint: None,
         allowed_ips: policy::hosts(&peer.addresses).collect(),
         persistent_keepalive_secs: 0,
+        succeeds: None,
     });
-    lan_servers.chain(peers).collect()
+    let members = members.iter().flat_map(|member| member_peers(member));
+    lan_servers.chain(peers).chain(members).collect()
+}
+
+/// A member, and when its key is about to change, its successor, which owns nothing until it is used.
+fn member_peers(member: &Member) -> impl Iterator<Item = PeerModel> {
+    let peer = |public_key, preshared_key: &Option<PresharedKey>| PeerModel {
+        name: member.name.clone(),
+        kind: PeerKind::Peer,
+        public_key,
+        preshared_key: match preshared_key {
+            Some(key) => PresharedKeyFrom::Here(key.clone()),
+            None => PresharedKeyFrom::Nowhere,
+        },
+        endpoint: None,
+        allowed_ips: Vec::new(),
+        persistent_keepalive_secs: 0,
+        succeeds: None,
+    };
+    let present = PeerModel {
+        allowed_ips: policy::hosts(&member.addresses)
+            .chain(member.networks.iter().copied())
+            .collect(),
+        ..peer(member.public_key, &member.preshared_key)
+    };
+    let next = member.successor.as_ref().map(|next| PeerModel {
+        succeeds: Some(member.public_key),
+        ..peer(next.public_key, &next.preshared_key)
+    });
+    std::iter::once(present).chain(next)
 }
 
 fn publish_model(publish: &Publish) -> PublishModel {
@@ -112,9 +167,10 @@ fn publish_model(publish: &Publish) -> PublishModel {
     }
 }
 
-fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
+fn ruleset(config: &Gateway, environment: &Environment, members: &[&Member]) -> Ruleset {
     let context = Context {
         config,
+        members,
         wan: &environment.wan,
         tunnel: &config.tunnel.interface,
     };
@@ -135,10 +191,13 @@ fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
             &publish.allow,
         )
     });
+    let mut sets = policy::source_sets(sources, &config.sets);
+    sets.extend(context.role_networks().into_values());
+    sets.extend(context.masqueraded_networks());
     Ruleset {
         table: TABLE.to_owned(),
-        sets: policy::source_sets(sources, &config.sets),
-        maps: peer_maps(config),
+        sets,
+        maps: peer_maps(config, members),
         chains,
     }
 }
@@ -146,6 +205,7 @@ fn ruleset(config: &Gateway, environment: &Environment) -> Ruleset {
 /// What every chain needs to know.
 struct Context<'a> {
     config: &'a Gateway,
+    members: &'a [&'a Member],
     wan: &'a InterfaceName,
     tunnel: &'a InterfaceName,
 }
@@ -288,13 +348,13 @@ impl Context<'_> {
 
     /// Only what we publish goes into the tunnel, only what a role allows comes out of it. Packets of other links are
     /// not our business: no policy, no rule matches them.
+    ///
+    /// A role decides on every packet of a peer, not on the first of each connection: what it loses, ends at once.
     fn forward(&self) -> Chain {
         let mut rules = policy::clamp_mss(self.tunnel);
-        rules.push(rule([
-            self.entering(),
-            Part::CtEstablishedRelated,
-            Part::Accept,
-        ]));
+        rules.extend(self.role_rules(&[self.entering(), self.leaving()]));
+        rules.extend(self.answers());
+        rules.push(verdict_rule(self.entering(), "refused_from_tunnel"));
         rules.push(rule([
             self.leaving(),
             Part::CtEstablishedRelated,
@@ -306,12 +366,6 @@ impl Context<'_> {
             parts.push(Part::Accept);
             policy::commented(parts, &publish.name)
         }));
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if let Some(role) = self.role_of_source(family) {
-                rules.push(rule([self.entering(), self.leaving(), role]));
-            }
-        }
-        rules.push(verdict_rule(self.entering(), "refused_from_tunnel"));
         rules.push(verdict_rule(self.leaving(), "refused_to_tunnel"));
         base_chain(
             "forward",
@@ -324,17 +378,9 @@ impl Context<'_> {
 
     /// What the tunnel may reach on this host: ping, and what a role names.
     fn input(&self) -> Chain {
-        let mut rules = vec![rule([
-            self.entering(),
-            Part::CtEstablishedRelated,
-            Part::Accept,
-        ])];
-        rules.extend(policy::accept_ping(self.tunnel));
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if let Some(role) = self.role_of_source(family) {
-                rules.push(rule([self.entering(), role]));
-            }
-        }
+        let mut rules = policy::accept_ping(self.tunnel).to_vec();
+        rules.extend(self.role_rules(&[self.entering()]));
+        rules.extend(self.answers());
         rules.push(verdict_rule(self.entering(), "refused_input"));
         base_chain(
             "input",
@@ -373,6 +419,18 @@ impl Context<'_> {
                 parts.push(Part::Masquerade);
                 policy::commented(parts, &publish.name)
             })
+            .chain(self.masqueraded_networks().into_iter().map(|set| {
+                rule([
+                    self.leaving(),
+                    Part::AddressInSet {
+                        side: Side::Source,
+                        family: set.family,
+                        set: set.name,
+                        negated: false,
+                    },
+                    Part::Masquerade,
+                ])
+            }))
             .collect();
         base_chain(
             "source_nat",
@@ -383,15 +441,91 @@ impl Context<'_> {
         )
     }
 
-    fn role_of_source(&self, family: Family) -> Option<Part> {
-        let used = self.config.peers.iter().any(|peer| {
-            peer.role.is_some() && peer.addresses.iter().any(|&a| Family::of(a) == family)
-        });
-        used.then(|| Part::SourceVerdictMap {
-            family,
-            map: peer_map_name(family).to_owned(),
-        })
+    /// What comes out of the tunnel and was asked for from elsewhere, with the ICMP errors that belong to it.
+    fn answers(&self) -> [Rule; 2] {
+        [
+            rule([
+                self.entering(),
+                Part::CtDirectionReply,
+                Part::CtEstablishedRelated,
+                Part::Accept,
+            ]),
+            rule([self.entering(), Part::CtRelated, Part::Accept]),
+        ]
     }
+
+    /// By its source a packet gets to the chain of its peer's role, which accepts it or lets it fall through.
+    fn role_rules(&self, links: &[Part]) -> Vec<Rule> {
+        let with_links = |parts: Vec<Part>| rule(links.iter().cloned().chain(parts));
+        let maps = tunnel_families(self.config).map(|family| {
+            with_links(vec![Part::SourceVerdictMap {
+                family,
+                map: peer_map_name(family).to_owned(),
+            }])
+        });
+        let networks = self.role_networks().into_iter().map(|((role, _), set)| {
+            with_links(vec![
+                Part::AddressInSet {
+                    side: Side::Source,
+                    family: set.family,
+                    set: set.name,
+                    negated: false,
+                },
+                Part::Jump(role_chain_name(role)),
+            ])
+        });
+        maps.chain(networks).collect()
+    }
+
+    /// Networks behind members, by role and family.
+    fn role_networks(&self) -> BTreeMap<(&str, Family), Set> {
+        let mut networks: BTreeMap<(&str, Family), Vec<IpNetwork>> = BTreeMap::new();
+        for member in self.members {
+            if let Some(role) = role_of(self.config, member) {
+                for &network in &member.networks {
+                    let family = Family::of_network(network);
+                    networks.entry((role, family)).or_default().push(network);
+                }
+            }
+        }
+        let set = |((role, family), networks): ((_, Family), Vec<IpNetwork>)| {
+            let set = Set {
+                name: format!("networks_{role}_{}", family_digit(family)),
+                family,
+                elements: merge_networks(networks),
+            };
+            ((role, family), set)
+        };
+        networks.into_iter().map(set).collect()
+    }
+
+    /// Networks whose packets go on with an address of ours, one set per family that has some.
+    fn masqueraded_networks(&self) -> Vec<Set> {
+        [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .map(|family| Set {
+                name: format!("networks_behind_peers{}", family_digit(family)),
+                family,
+                elements: merge_networks(
+                    networks_outside_of_the_tunnel(self.config, self.members)
+                        .filter(|&network| Family::of_network(network) == family),
+                ),
+            })
+            .filter(|set| !set.elements.is_empty())
+            .collect()
+    }
+}
+
+fn tunnel_families(config: &Gateway) -> impl Iterator<Item = Family> {
+    let addresses = config.tunnel.addresses.iter();
+    addresses.map(|address| Family::of(address.address))
+}
+
+/// The role of a member, if the file has it.
+fn role_of<'a>(config: &Gateway, member: &'a Member) -> Option<&'a str> {
+    let role = member.role.as_deref()?;
+    let known = config.roles.iter().any(|known| known.name == role);
+    known.then_some(role)
 }
 
 /// `ip daddr VIP tcp dport PORTS` as the packet looks after DNAT.
@@ -429,19 +563,35 @@ const fn peer_map_name(family: Family) -> &'static str {
     }
 }
 
+const fn family_digit(family: Family) -> char {
+    match family {
+        Family::Ipv4 => '4',
+        Family::Ipv6 => '6',
+    }
+}
+
 fn role_chain_name(role: &str) -> String {
     format!("role_{role}")
 }
 
-/// Address of a peer → the chain of its role: one lookup however many peers there are.
-fn peer_maps(config: &Gateway) -> Vec<VerdictMap> {
-    let mut maps: BTreeMap<Family, BTreeMap<IpAddr, String>> = BTreeMap::new();
-    for peer in &config.peers {
-        let Some(role) = &peer.role else { continue };
-        for &address in &peer.addresses {
-            maps.entry(Family::of(address))
-                .or_default()
-                .insert(address, role_chain_name(role));
+/// Address of a peer → the chain of its role: one lookup however many peers there are. There is a map for each family of
+/// the tunnel even when it is empty, so that a peer that comes or goes changes an element and no rule.
+fn peer_maps(config: &Gateway, members: &[&Member]) -> Vec<VerdictMap> {
+    let of_file = config.peers.iter().filter_map(|peer| {
+        let role = peer.role.as_deref()?;
+        Some((role, &peer.addresses))
+    });
+    let of_members = members
+        .iter()
+        .filter_map(|member| Some((role_of(config, member)?, &member.addresses)));
+    let mut maps: BTreeMap<Family, BTreeMap<IpAddr, String>> = tunnel_families(config)
+        .map(|family| (family, BTreeMap::new()))
+        .collect();
+    for (role, addresses) in of_file.chain(of_members) {
+        for &address in addresses {
+            if let Some(map) = maps.get_mut(&Family::of(address)) {
+                map.insert(address, role_chain_name(role));
+            }
         }
     }
     maps.into_iter()

@@ -31,12 +31,16 @@
 //! [`TransmitQueue`]: shared::wg::TransmitQueue
 //! [`PacketBatch`]: shared::wg::PacketBatch
 //! [`DropReason`]: shared::wg::DropReason
+pub mod claims;
 pub mod desired;
+pub mod members;
 pub mod store;
 
 use shared::config::{self, ConfigErrors, Parsed};
 use shared_daemon::model::{Environment, Model};
-use shared_daemon::product::{Product, Settings, Wan};
+use shared_daemon::product::{Product, Service, Settings, Wan};
+
+use members::Members;
 
 /// The gateway as a [`Product`].
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Gateway;
 
 impl Product for Gateway {
     type Config = config::gateway::Gateway;
+    type Members = Members;
+    type Service = Peers;
 
     const NAME: &'static str = "gateway";
     const ABOUT: &'static str =
@@ -67,7 +73,22 @@ impl Product for Gateway {
         }
     }
 
-    fn model(config: &Self::Config, environment: &Environment) -> Model {
-        desired::model(config, environment)
+    fn model(config: &Self::Config, environment: &Environment, members: &Members) -> Model {
+        desired::model(config, environment, members)
     }
+}
+
+#[derive(Debug)]
+pub struct Peers;
+impl Service<Gateway> for Peers {
+    async fn open(_: &Settings) -> Result<(Self, Members), shared_daemon::error::Failure> {
+        Ok((Peers, Members::default()))
+    }
+    fn start(
+        &mut self,
+        _: std::sync::Arc<tokio::sync::Mutex<shared_daemon::plane::Plane<Gateway>>>,
+    ) -> utoipa_axum::router::OpenApiRouter {
+        utoipa_axum::router::OpenApiRouter::new()
+    }
+    async fn stop(self) {}
 }

@@ -13,6 +13,8 @@ pub struct LanServer;
 
 impl Product for LanServer {
     type Config = config::lan_server::LanServer;
+    type Members = ();
+    type Service = ();
 
     const NAME: &'static str = "lan-server";
     const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
@@ -35,7 +37,7 @@ impl Product for LanServer {
         }
     }
 
-    fn model(config: &Self::Config, environment: &Environment) -> Model {
+    fn model(config: &Self::Config, environment: &Environment, (): &()) -> Model {
         desired::model(config, environment)
     }
 }

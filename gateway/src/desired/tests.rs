@@ -39,7 +39,7 @@ networks = ["10.17.5.0/24", "fd17:5::/64"]
 }
 
 fn rules(config: &Gateway, chain: &str) -> Vec<String> {
-    let model = model(config, &environment());
+    let model = model(config, &environment(), &Members::default());
     let chains = model.desired.ruleset.chains;
     let chain = chains.into_iter().find(|c| c.name == chain).unwrap();
     chain.rules.iter().map(ToString::to_string).collect()
@@ -47,7 +47,7 @@ fn rules(config: &Gateway, chain: &str) -> Vec<String> {
 
 #[test]
 fn the_example_gives_this_ruleset() {
-    let text = model(&config(EXAMPLE), &environment())
+    let text = model(&config(EXAMPLE), &environment(), &Members::default())
         .desired
         .ruleset
         .to_string();
@@ -72,7 +72,9 @@ allow = ["cloudflare"]
             "iifname \"eth0\" ip6 saddr @cf6 fib daddr type local tcp dport 443 counter name \"publish_web\" dnat ip6 to fd17:5::30 comment \"web\""
         ]
     );
-    let sysctls = model(&config, &environment()).desired.sysctls;
+    let sysctls = model(&config, &environment(), &Members::default())
+        .desired
+        .sysctls;
     let paths: Vec<String> = sysctls.iter().map(|s| s.path.join(".")).collect();
     assert_eq!(
         paths,
@@ -116,7 +118,7 @@ source_ip = "masquerade"
 
 #[test]
 fn the_route_to_a_lan_network_prefers_our_address_of_its_family() {
-    let model = model(&minimal(""), &environment());
+    let model = model(&minimal(""), &environment(), &Members::default());
     let sources: Vec<_> = model
         .desired
         .routes
@@ -132,7 +134,9 @@ fn a_wan_link_that_lives_on_router_advertisements_keeps_them() {
         wan_accepts_router_advertisements: true,
         ..environment()
     };
-    let sysctls = model(&minimal(""), &environment).desired.sysctls;
+    let sysctls = model(&minimal(""), &environment, &Members::default())
+        .desired
+        .sysctls;
     let accept = sysctls
         .iter()
         .find(|s| s.path.last().is_some_and(|key| key == "accept_ra"));

@@ -1,7 +1,6 @@
 //! Composition root of `run`: builds every part once, in the order in which an error costs least, and takes them down in
 //! reverse. Until [`Kernel::reconcile`] nothing in the kernel has changed but our own link.
 use std::io;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,8 +18,9 @@ use tracing::{error, info, warn};
 use crate::datapath::{self, Datapath};
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
-use crate::model::{Environment, Model};
-use crate::product::{Product, Settings, Wan};
+use crate::model::{Environment, Model, PresharedKeyFrom};
+use crate::plane::{InPlace, Next, Plane};
+use crate::product::{Product, Service, Settings, Wan};
 use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::Report;
 use crate::status::Reporter;
@@ -43,15 +43,13 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
 /// A running daemon. Fields are dropped in this order.
 struct App<P: Product> {
     config_path: PathBuf,
-    settings: Settings,
-    model: Model,
     report: Arc<Report>,
     endpoints: Endpoints,
     tasks: Tasks,
-    kernel: Arc<Mutex<Kernel>>,
+    service: P::Service,
+    plane: Arc<Mutex<Plane<P>>>,
     datapath: Datapath,
     _instance: Instance,
-    product: PhantomData<P>,
 }
 
 /// Background tasks; ended when dropped.
@@ -86,7 +84,8 @@ impl<P: Product> App<P> {
         let private_key = private_key(&settings)?;
         let mut kernel = Kernel::open(&settings.state_dir)?;
         let environment = environment(&settings, &kernel).await?;
-        let model = P::model(&loaded.config, &environment);
+        let (mut service, members) = P::Service::open(&settings).await?;
+        let model = P::model(&loaded.config, &environment, &members);
         let preshared_keys = preshared_keys(&model)?;
 
         let uapi = uapi::Server::bind(&settings.interface)
@@ -121,33 +120,38 @@ impl<P: Product> App<P> {
             return Err(failure);
         }
 
-        let kernel = Arc::new(Mutex::new(kernel));
-        let report = Arc::new(Report::new(
-            P::NAME,
-            datapath.control(),
-            Arc::clone(&kernel),
-            model.clone(),
-            SystemTime::now(),
-        ));
+        let resolve = tokio::spawn(resolve::run(model.peers.clone(), datapath.control()));
+        let plane = Plane::new(InPlace {
+            kernel: Arc::new(Mutex::new(kernel)),
+            control: datapath.control(),
+            settings,
+            environment,
+            config: loaded.config,
+            members,
+            preshared_keys,
+            model,
+        });
+        let report = Arc::new(Report::new(P::NAME, &plane, SystemTime::now()));
+        let plane = Arc::new(Mutex::new(plane));
+        let routes = service.start(Arc::clone(&plane));
         let tasks = Tasks {
-            resolve: tokio::spawn(resolve::run(model.peers.clone(), datapath.control())),
+            resolve,
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             admin: admin::serve(
                 admin,
-                admin::router(Arc::clone(&report) as Arc<dyn Reporter>),
+                admin::router(Arc::clone(&report) as Arc<dyn Reporter>)
+                    .merge(axum::Router::from(routes)),
             ),
         };
         Ok(Self {
             config_path: config_path.to_owned(),
-            settings,
-            model,
             report,
             endpoints,
             tasks,
-            kernel,
+            service,
+            plane,
             datapath,
             _instance: instance,
-            product: PhantomData,
         })
     }
 
@@ -155,12 +159,7 @@ impl<P: Product> App<P> {
     async fn serve(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.write_status().await;
         notify(&[sd_notify::NotifyState::Ready]);
-        info!(
-            interface = %self.settings.interface,
-            peers = self.model.peers.len(),
-            publishes = self.model.publishes.len(),
-            "ready"
-        );
+        self.say_ready().await;
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut endpoints = tokio::time::interval(ENDPOINTS_INTERVAL);
@@ -177,13 +176,15 @@ impl<P: Product> App<P> {
         };
         notify(&[sd_notify::NotifyState::Stopping]);
         self.remember_endpoints().await;
+        let settings = self.plane.lock().await.settings().clone();
         let Self {
             tasks,
+            service,
             datapath,
-            settings,
             ..
         } = self;
         drop(tasks);
+        service.stop().await;
         datapath.stop();
         for file in runtime_files(&settings, P::NAME) {
             // Whoever looks for a daemon must not find the files of one that has ended; failing to remove them is not
@@ -219,61 +220,41 @@ impl<P: Product> App<P> {
     async fn try_reload(&mut self) -> Result<(), Failure> {
         let loaded = cli::load::<P>(&self.config_path)?;
         let settings = P::settings(&loaded.config);
-        if let Some(what) = needs_restart(&self.settings, &settings) {
+        let mut plane = self.plane.lock().await;
+        if let Some(what) = needs_restart(plane.settings(), &settings) {
             return Err(Failure::Configuration(format!(
                 "{}: {what} can't change while the daemon runs; restart it",
                 self.config_path.display()
             )));
         }
-        let mut kernel = self.kernel.lock().await;
-        let environment = environment(&settings, &kernel).await?;
-        let model = P::model(&loaded.config, &environment);
+        let environment = environment(&settings, &*plane.kernel().lock().await).await?;
+        let model = P::model(&loaded.config, &environment, plane.members());
         let preshared_keys = preshared_keys(&model)?;
-        let control = self.datapath.control();
-        let attempt = async {
-            apply(&control, socket_change(&self.settings, &settings)).await?;
-            kernel.reconcile(&model.desired).await?;
-            reconcile::apply_peers(
-                &control,
-                &model,
-                Some(&self.model),
-                &preshared_keys,
-                &self.endpoints,
-            )
-            .await
+        let peers = model.peers.clone();
+        let next = Next {
+            settings,
+            environment,
+            config: loaded.config,
+            preshared_keys,
+            model,
         };
-        if let Err(failure) = attempt.await {
-            self.roll_back(&mut kernel, &settings).await;
-            return Err(failure);
+        for conflict in plane.reload(next, &self.endpoints).await? {
+            warn!("{conflict}");
         }
-        drop(kernel);
+        drop(plane);
         self.tasks.resolve.abort();
-        self.tasks.resolve = tokio::spawn(resolve::run(model.peers.clone(), control));
-        self.report.set_model(model.clone());
-        self.model = model;
-        self.settings = settings;
+        self.tasks.resolve = tokio::spawn(resolve::run(peers, self.datapath.control()));
         Ok(())
     }
 
-    /// Back from `tried` to the configuration that runs.
-    async fn roll_back(&self, kernel: &mut Kernel, tried: &Settings) {
-        let control = self.datapath.control();
-        let attempt = async {
-            apply(&control, socket_change(tried, &self.settings)).await?;
-            kernel.reconcile(&self.model.desired).await?;
-            let preshared_keys = preshared_keys(&self.model)?;
-            reconcile::apply_peers(
-                &control,
-                &self.model,
-                Some(&self.model),
-                &preshared_keys,
-                &self.endpoints,
-            )
-            .await
-        };
-        if let Err(failure) = attempt.await {
-            error!(%failure, "can't go back to the running configuration");
-        }
+    async fn say_ready(&self) {
+        let plane = self.plane.lock().await;
+        info!(
+            interface = %plane.settings().interface,
+            peers = plane.model().peers.len(),
+            publishes = plane.model().publishes.len(),
+            "ready"
+        );
     }
 
     async fn remember_endpoints(&mut self) {
@@ -284,7 +265,7 @@ impl<P: Product> App<P> {
     }
 
     async fn write_status(&self) {
-        let path = status_path(&self.settings);
+        let path = status_path(self.plane.lock().await.settings());
         let written = match self.report.status().await {
             Ok(status) => serde_json::to_string_pretty(&status)
                 .map_err(io::Error::from)
@@ -342,15 +323,6 @@ impl Opened<'_> {
             .initiate_handshakes()
             .await
             .map_err(|error| Failure::other(&error))
-    }
-}
-
-/// What differs for the sockets. A port that stays is not named: naming 0 would open new sockets.
-fn socket_change(from: &Settings, to: &Settings) -> DeviceChange {
-    DeviceChange {
-        listen_port: (from.listen_port != to.listen_port).then_some(to.listen_port),
-        fwmark: (from.fwmark != to.fwmark).then_some(to.fwmark),
-        ..DeviceChange::default()
     }
 }
 
@@ -462,10 +434,10 @@ fn private_key(settings: &Settings) -> Result<PrivateKey, Failure> {
 }
 
 fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
-    let files = model
-        .peers
-        .iter()
-        .filter_map(|p| p.preshared_key_file.clone());
+    let files = model.peers.iter().filter_map(|p| match &p.preshared_key {
+        PresharedKeyFrom::File(file) => Some(file.clone()),
+        PresharedKeyFrom::Nowhere | PresharedKeyFrom::Here(_) => None,
+    });
     files
         .map(|file| match key_file::read(&file) {
             Ok(key) => Ok((file, key)),

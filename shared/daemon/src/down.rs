@@ -22,7 +22,7 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
     let _instance = stop_daemon(&settings, P::NAME).await?;
     let mut kernel = Kernel::open(&settings.state_dir)?;
     let environment = app::environment_for_removal(&settings);
-    let model = P::model(&loaded.config, &environment);
+    let model = P::model(&loaded.config, &environment, &P::Members::default());
     kernel.remove(&model.desired).await?;
     for file in app::runtime_files(&settings, P::NAME) {
         remove_if_there(&file)?;

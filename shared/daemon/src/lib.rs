@@ -9,6 +9,7 @@
 //! | [`app`] | composition root of `run`: builds every part once, owns the order of shutdown |
 //! | [`datapath`] | the data plane: worker thread, TUN, UDP |
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
+//! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`admin`] | status over the unix socket |
@@ -26,6 +27,7 @@ pub mod endpoints;
 pub mod error;
 pub mod logging;
 pub mod model;
+pub mod plane;
 pub mod policy;
 pub mod product;
 pub mod reconcile;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use shared::config::common::{Endpoint, PortMap, Protocol, SourceIp};
-use shared::model::{InterfaceName, PublicKey};
+use shared::model::{InterfaceName, PresharedKey, PublicKey};
 use shared::plan::Desired;
 
 /// What a policy has to know of the host beside the configuration.
@@ -49,14 +49,33 @@ pub struct PeerModel {
     pub kind: PeerKind,
     /// Its key.
     pub public_key: PublicKey,
-    /// File of the preshared key; `None` is none.
-    pub preshared_key_file: Option<PathBuf>,
+    /// Its preshared key.
+    pub preshared_key: PresharedKeyFrom,
     /// Where to dial; `None` waits for the peer.
     pub endpoint: Option<Endpoint>,
     /// Its networks.
     pub allowed_ips: Vec<IpNetwork>,
     /// Seconds between keepalives; 0 is off.
     pub persistent_keepalive_secs: u16,
+    /// Whose networks it takes over with its first message: that peer's client is about to change its key.
+    pub succeeds: Option<PublicKey>,
+}
+
+/// Where a preshared key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresharedKeyFrom {
+    /// There is none.
+    Nowhere,
+    /// A file, read at each start and reload.
+    File(PathBuf),
+    /// It is known already.
+    Here(PresharedKey),
+}
+
+impl From<Option<PathBuf>> for PresharedKeyFrom {
+    fn from(file: Option<PathBuf>) -> Self {
+        file.map_or(Self::Nowhere, Self::File)
+    }
 }
 
 /// A published service.

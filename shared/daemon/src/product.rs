@@ -1,16 +1,26 @@
 //! What a binary brings to the daemon.
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use shared::config::{ConfigErrors, Parsed};
 use shared::model::InterfaceName;
 
-use crate::model::{Environment, Model};
+use tokio::sync::Mutex;
+use utoipa_axum::router::OpenApiRouter;
 
-/// One of the two programs. Everything here is pure.
-pub trait Product: 'static {
+use crate::error::Failure;
+use crate::model::{Environment, Model};
+use crate::plane::Plane;
+
+/// One of the two programs. What it decides is pure; what it does beside is its [`Service`].
+pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
     /// The checked configuration.
     type Config: fmt::Debug + PartialEq + Send + Sync + 'static;
+    /// What is added to the configuration at run time; by default nothing.
+    type Members: fmt::Debug + Clone + Default + Send + Sync + 'static;
+    /// What the product does beside carrying packets.
+    type Service: Service<Self>;
 
     /// Name of the program, its configuration file and its sockets: `gateway`.
     const NAME: &'static str;
@@ -23,8 +33,35 @@ pub trait Product: 'static {
     /// What the daemon itself needs of the configuration.
     fn settings(config: &Self::Config) -> Settings;
 
-    /// What the configuration asks for.
-    fn model(config: &Self::Config, environment: &Environment) -> Model;
+    /// What configuration and members ask for.
+    fn model(config: &Self::Config, environment: &Environment, members: &Self::Members) -> Model;
+}
+
+/// What a product does at run time beside carrying packets: the gateway manages peers.
+pub trait Service<P: Product>: Sized + Send + Sync + 'static {
+    /// Open what it keeps under `state_dir`. Nothing of the kernel has been touched yet, and the instance lock is held.
+    fn open(
+        settings: &Settings,
+    ) -> impl Future<Output = Result<(Self, P::Members), Failure>> + Send;
+
+    /// The members are in place: begin. Returns the routes of its API.
+    fn start(&mut self, plane: Arc<Mutex<Plane<P>>>) -> OpenApiRouter;
+
+    /// The daemon ends: write down what must not be lost.
+    fn stop(self) -> impl Future<Output = ()> + Send;
+}
+
+/// A product that does nothing beside.
+impl<P: Product<Members = ()>> Service<P> for () {
+    async fn open(_: &Settings) -> Result<((), ()), Failure> {
+        Ok(((), ()))
+    }
+
+    fn start(&mut self, _: Arc<Mutex<Plane<P>>>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+
+    async fn stop(self) {}
 }
 
 /// What the daemon itself needs of a configuration.

@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use crate::datapath::Control;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
-use crate::model::{Model, PeerModel};
+use crate::model::{Model, PeerModel, PresharedKeyFrom};
 
 /// The kernel as this daemon holds it.
 #[derive(Debug)]
@@ -73,6 +73,29 @@ impl Kernel {
         self.apply(&changes.after_ruleset).await?;
         self.verify(desired).await?;
         Ok(changes.conflicts)
+    }
+
+    /// From one desired state that is in place to another. When only elements of sets and maps differ, the kernel gets
+    /// just these; anything else is reconciled.
+    ///
+    /// # Errors
+    /// As [`reconcile`](Self::reconcile).
+    pub async fn update(&mut self, from: &Desired, to: &Desired) -> Result<(), Failure> {
+        let same_but_ruleset = from.protocol == to.protocol
+            && from.links == to.links
+            && from.addresses == to.addresses
+            && from.routes == to.routes
+            && from.rules == to.rules
+            && from.sysctls == to.sysctls;
+        let done = same_but_ruleset
+            && self
+                .nftables
+                .change_elements(&from.ruleset, &to.ruleset)
+                .map_err(|error| Failure::other(&error))?;
+        if !done {
+            self.reconcile(to).await?;
+        }
+        Ok(())
     }
 
     async fn apply(&mut self, changes: &[Change]) -> Result<(), Failure> {
@@ -177,11 +200,7 @@ pub async fn apply_peers(
     preshared_keys: &PresharedKeys,
     last_endpoints: &Endpoints,
 ) -> Result<(), Failure> {
-    let before: BTreeMap<PublicKey, &PeerModel> = previous
-        .into_iter()
-        .flat_map(|model| &model.peers)
-        .map(|peer| (peer.public_key, peer))
-        .collect();
+    let before = previous.map(by_key).unwrap_or_default();
     let peers = model
         .peers
         .iter()
@@ -205,6 +224,62 @@ pub async fn apply_peers(
         .map_err(|error| Failure::other(&error))
 }
 
+/// What to do with the device, before and after the kernel's state changes.
+#[derive(Debug, Default)]
+pub struct PeerChanges {
+    /// Peers that go, and networks that peers lose.
+    pub removals: DeviceChange,
+    /// Peers that come, and what else changes.
+    pub additions: DeviceChange,
+}
+
+/// From the peers of one model to those of another: only what differs.
+pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) -> PeerChanges {
+    let (before, after) = (by_key(from), by_key(to));
+    let mut changes = PeerChanges::default();
+    for peer in &from.peers {
+        let removal = match after.get(&peer.public_key) {
+            None => PeerChange {
+                remove: true,
+                ..PeerChange::new(peer.public_key)
+            },
+            Some(kept) => {
+                let lost: Vec<AllowedIpChange> = peer
+                    .allowed_ips
+                    .iter()
+                    .filter(|network| !kept.allowed_ips.contains(network))
+                    .map(|&network| AllowedIpChange {
+                        network,
+                        remove: true,
+                    })
+                    .collect();
+                if lost.is_empty() {
+                    continue;
+                }
+                PeerChange {
+                    update_only: true,
+                    allowed_ips: lost,
+                    ..PeerChange::new(peer.public_key)
+                }
+            }
+        };
+        changes.removals.peers.push(removal);
+    }
+    for peer in &to.peers {
+        let known = before.get(&peer.public_key).copied();
+        if known != Some(peer) {
+            let change = peer_change(peer, known, preshared_keys);
+            changes.additions.peers.push(change);
+        }
+    }
+    changes
+}
+
+fn by_key(model: &Model) -> BTreeMap<PublicKey, &PeerModel> {
+    let peers = model.peers.iter();
+    peers.map(|peer| (peer.public_key, peer)).collect()
+}
+
 fn peer_change(
     peer: &PeerModel,
     before: Option<&PeerModel>,
@@ -212,11 +287,11 @@ fn peer_change(
 ) -> PeerChange {
     const NONE: PresharedKey = PresharedKey::from_bytes([0; shared::model::key::KEY_LEN]);
     let endpoint_changed = before.is_none_or(|before| before.endpoint != peer.endpoint);
-    let preshared_key = peer
-        .preshared_key_file
-        .as_ref()
-        .and_then(|file| preshared_keys.get(file).cloned())
-        .unwrap_or(NONE);
+    let preshared_key = match &peer.preshared_key {
+        PresharedKeyFrom::Nowhere => NONE,
+        PresharedKeyFrom::File(file) => preshared_keys.get(file).cloned().unwrap_or(NONE),
+        PresharedKeyFrom::Here(key) => key.clone(),
+    };
     PeerChange {
         preshared_key: Some(preshared_key),
         endpoint: match peer.endpoint {
@@ -225,6 +300,7 @@ fn peer_change(
         },
         persistent_keepalive_secs: Some(peer.persistent_keepalive_secs),
         replace_allowed_ips: true,
+        succeeds: Some(peer.succeeds),
         allowed_ips: peer
             .allowed_ips
             .iter()

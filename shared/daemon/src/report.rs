@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
@@ -11,11 +11,13 @@ use shared::config::common::{PortMap, SourceIp};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::datapath::Control;
 use crate::error::Failure;
-use crate::model::{Model, PeerKind, PublishModel};
+use crate::model::{Model, PeerKind, PeerModel, PublishModel};
+use crate::plane::Plane;
+use crate::product::Product;
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
 
@@ -31,39 +33,28 @@ pub struct Report {
     product: &'static str,
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
-    model: RwLock<Model>,
+    model: watch::Receiver<Arc<Model>>,
     started_at: SystemTime,
 }
 
 impl Report {
-    /// Everything is asked for anew each time, but for the model.
-    pub fn new(
+    /// Everything is asked for anew each time.
+    pub fn new<P: Product>(
         product: &'static str,
-        control: Control,
-        kernel: Arc<Mutex<Kernel>>,
-        model: Model,
+        plane: &Plane<P>,
         started_at: SystemTime,
     ) -> Self {
         Self {
             product,
-            control,
-            kernel,
-            model: RwLock::new(model),
+            control: plane.control().clone(),
+            kernel: Arc::clone(plane.kernel()),
+            model: plane.subscribe(),
             started_at,
         }
     }
 
-    /// The configuration has changed.
-    pub fn set_model(&self, model: Model) {
-        *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
-    }
-
     async fn collect(&self) -> Result<Status, Failure> {
-        let model = self
-            .model
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let model = Arc::clone(&self.model.borrow());
         let device = self
             .control
             .status()
@@ -85,7 +76,7 @@ impl Report {
             problems,
             firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
-            peers: device.peers.iter().map(|p| peer(p, &model)).collect(),
+            peers: peers(&device, &model),
             publishes: model
                 .publishes
                 .iter()
@@ -153,11 +144,19 @@ impl Reporter for Report {
     }
 }
 
-fn peer(peer: &PeerStatus, model: &Model) -> Peer {
-    let configured = find(model, &peer.public_key);
+fn peers(device: &DeviceStatus, model: &Model) -> Vec<Peer> {
+    let models = model.peers.iter();
+    let models: BTreeMap<&PublicKey, &PeerModel> =
+        models.map(|peer| (&peer.public_key, peer)).collect();
+    let seen = device.peers.iter();
+    seen.map(|seen| peer(seen, models.get(&seen.public_key).copied()))
+        .collect()
+}
+
+fn peer(peer: &PeerStatus, model: Option<&PeerModel>) -> Peer {
     Peer {
-        name: configured.map(|(name, _)| name.to_owned()),
-        kind: match configured.map(|(_, kind)| kind) {
+        name: model.map(|model| model.name.clone()),
+        kind: match model.map(|model| model.kind) {
             Some(PeerKind::Gateway) => "gateway",
             Some(PeerKind::LanServer) => "lan_server",
             Some(PeerKind::Peer) | None => "peer",
@@ -171,11 +170,6 @@ fn peer(peer: &PeerStatus, model: &Model) -> Peer {
         rx_bytes: peer.rx_bytes,
         tx_bytes: peer.tx_bytes,
     }
-}
-
-fn find<'a>(model: &'a Model, key: &PublicKey) -> Option<(&'a str, PeerKind)> {
-    let peer = model.peers.iter().find(|peer| peer.public_key == *key)?;
-    Some((&peer.name, peer.kind))
 }
 
 fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish {

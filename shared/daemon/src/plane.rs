@@ -1,0 +1,240 @@
+//! The control plane's one way to change anything: configuration and members → model → kernel and device, or back to what
+//! was. Whoever wants a change holds the lock on the [`Plane`] until it is done; the data plane goes on meanwhile.
+use std::sync::Arc;
+
+use shared::plan::Conflict;
+use shared::wg::DeviceChange;
+use tokio::sync::{Mutex, watch};
+use tracing::error;
+
+use crate::datapath::Control;
+use crate::endpoints::Endpoints;
+use crate::error::Failure;
+use crate::model::{Environment, Model};
+use crate::product::{Product, Settings};
+use crate::reconcile::{self, Kernel, PresharedKeys};
+
+/// What a daemon holds, and in which state.
+#[derive(Debug)]
+pub struct Plane<P: Product> {
+    kernel: Arc<Mutex<Kernel>>,
+    control: Control,
+    settings: Settings,
+    environment: Environment,
+    config: Arc<P::Config>,
+    members: P::Members,
+    preshared_keys: PresharedKeys,
+    model: Arc<Model>,
+    taken: watch::Sender<Arc<Model>>,
+}
+
+/// What a plane is made from: everything is in place already.
+#[derive(Debug)]
+pub struct InPlace<P: Product> {
+    /// The kernel, reconciled.
+    pub kernel: Arc<Mutex<Kernel>>,
+    /// The device with its peers.
+    pub control: Control,
+    /// The configuration, as far as the daemon itself is concerned.
+    pub settings: Settings,
+    /// The host.
+    pub environment: Environment,
+    /// The configuration.
+    pub config: P::Config,
+    /// What was added to it.
+    pub members: P::Members,
+    /// Keys that the configuration names files for.
+    pub preshared_keys: PresharedKeys,
+    /// What follows from all of these.
+    pub model: Model,
+}
+
+/// A configuration that is to take the place of the present one.
+#[derive(Debug)]
+pub struct Next<P: Product> {
+    /// The configuration, as far as the daemon itself is concerned.
+    pub settings: Settings,
+    /// The host.
+    pub environment: Environment,
+    /// The configuration.
+    pub config: P::Config,
+    /// Keys that it names files for.
+    pub preshared_keys: PresharedKeys,
+    /// What follows, with the members of now.
+    pub model: Model,
+}
+
+impl<P: Product> Plane<P> {
+    /// Start from what is in place.
+    pub fn new(now: InPlace<P>) -> Self {
+        let model = Arc::new(now.model);
+        Self {
+            kernel: now.kernel,
+            control: now.control,
+            settings: now.settings,
+            environment: now.environment,
+            config: Arc::new(now.config),
+            members: now.members,
+            preshared_keys: now.preshared_keys,
+            taken: watch::Sender::new(Arc::clone(&model)),
+            model,
+        }
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> &Arc<P::Config> {
+        &self.config
+    }
+
+    /// Settings that run.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The host as it was when the configuration was taken.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// What is added to the configuration.
+    pub fn members(&self) -> &P::Members {
+        &self.members
+    }
+
+    /// What is in place.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The kernel, for who reads its counters.
+    pub fn kernel(&self) -> &Arc<Mutex<Kernel>> {
+        &self.kernel
+    }
+
+    /// The device.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Every model that is taken, from the present one on.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Model>> {
+        self.taken.subscribe()
+    }
+
+    /// Take other members. Costs what differs, not what there is; no peer that stays as it is notices.
+    ///
+    /// # Errors
+    /// What the kernel refused; the members of before are in place again.
+    pub async fn change_members(&mut self, members: P::Members) -> Result<(), Failure> {
+        let model = P::model(&self.config, &self.environment, &members);
+        if let Err(failure) = self.step_to(&model).await {
+            self.go_back(&self.settings).await;
+            return Err(failure);
+        }
+        self.members = members;
+        self.set_model(model);
+        Ok(())
+    }
+
+    /// Peers that go, kernel state, peers that come: at no moment may a peer do what neither of the two models allows.
+    async fn step_to(&self, model: &Model) -> Result<(), Failure> {
+        let changes = reconcile::peer_changes(&self.model, model, &self.preshared_keys);
+        self.apply(changes.removals).await?;
+        if self.model.desired != model.desired {
+            let mut kernel = self.kernel.lock().await;
+            kernel.update(&self.model.desired, &model.desired).await?;
+        }
+        self.apply(changes.additions).await
+    }
+
+    /// Take another configuration, and put right what others have changed meanwhile.
+    ///
+    /// # Errors
+    /// What the kernel refused, or a port that is in use; the configuration of before is in place again.
+    pub async fn reload(
+        &mut self,
+        next: Next<P>,
+        last_endpoints: &Endpoints,
+    ) -> Result<Vec<Conflict>, Failure> {
+        let attempt = async {
+            self.apply(socket_change(&self.settings, &next.settings))
+                .await?;
+            let conflicts = self
+                .kernel
+                .lock()
+                .await
+                .reconcile(&next.model.desired)
+                .await?;
+            reconcile::apply_peers(
+                &self.control,
+                &next.model,
+                Some(&self.model),
+                &next.preshared_keys,
+                last_endpoints,
+            )
+            .await?;
+            Ok(conflicts)
+        };
+        match attempt.await {
+            Ok(conflicts) => {
+                self.settings = next.settings;
+                self.environment = next.environment;
+                self.config = Arc::new(next.config);
+                self.preshared_keys = next.preshared_keys;
+                self.set_model(next.model);
+                Ok(conflicts)
+            }
+            Err(failure) => {
+                self.go_back(&next.settings).await;
+                Err(failure)
+            }
+        }
+    }
+
+    fn set_model(&mut self, model: Model) {
+        self.model = Arc::new(model);
+        self.taken.send_replace(Arc::clone(&self.model));
+    }
+
+    /// From wherever an attempt with the settings `tried` has ended to what runs.
+    async fn go_back(&self, tried: &Settings) {
+        let attempt = async {
+            self.apply(socket_change(tried, &self.settings)).await?;
+            self.kernel
+                .lock()
+                .await
+                .reconcile(&self.model.desired)
+                .await?;
+            reconcile::apply_peers(
+                &self.control,
+                &self.model,
+                Some(&self.model),
+                &self.preshared_keys,
+                &Endpoints::none(),
+            )
+            .await
+        };
+        if let Err(failure) = attempt.await {
+            error!(%failure, "can't go back to the running configuration");
+        }
+    }
+
+    async fn apply(&self, change: DeviceChange) -> Result<(), Failure> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.control
+            .apply(change)
+            .await
+            .map_err(|error| Failure::environment(&error))
+    }
+}
+
+/// What differs for the sockets. A port that stays is not named: naming 0 would open new sockets.
+fn socket_change(from: &Settings, to: &Settings) -> DeviceChange {
+    DeviceChange {
+        listen_port: (from.listen_port != to.listen_port).then_some(to.listen_port),
+        fwmark: (from.fwmark != to.fwmark).then_some(to.fwmark),
+        ..DeviceChange::default()
+    }
+}
