@@ -31,16 +31,26 @@
 //! [`TransmitQueue`]: shared::wg::TransmitQueue
 //! [`PacketBatch`]: shared::wg::PacketBatch
 //! [`DropReason`]: shared::wg::DropReason
+pub mod api;
+pub mod audit;
 pub mod claims;
 pub mod desired;
 pub mod members;
+pub mod peers;
 pub mod store;
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use shared::config::{self, ConfigErrors, Parsed};
+use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
-use shared_daemon::product::{Product, Service, Settings, Wan};
+use shared_daemon::plane::Plane;
+use shared_daemon::product::{Product, Service, Settings, Started, Wan};
+use tokio::sync::Mutex;
 
 use members::Members;
+use store::sqlite::SqliteStore;
 
 /// The gateway as a [`Product`].
 #[derive(Debug)]
@@ -49,7 +59,7 @@ pub struct Gateway;
 impl Product for Gateway {
     type Config = config::gateway::Gateway;
     type Members = Members;
-    type Service = Peers;
+    type Service = PeerService;
 
     const NAME: &'static str = "gateway";
     const ABOUT: &'static str =
@@ -70,6 +80,8 @@ impl Product for Gateway {
             fwmark: config.tunnel.fwmark,
             private_key_file: config.tunnel.private_key_file.clone(),
             wan: config.wan.interface.clone().map_or(Wan::Auto, Wan::Named),
+            admin_listen: config.admin.listen,
+            admin_tokens: config.admin.tokens,
         }
     }
 
@@ -78,17 +90,37 @@ impl Product for Gateway {
     }
 }
 
+/// Peers of the API.
 #[derive(Debug)]
-pub struct Peers;
-impl Service<Gateway> for Peers {
-    async fn open(_: &Settings) -> Result<(Self, Members), shared_daemon::error::Failure> {
-        Ok((Peers, Members::default()))
+pub struct PeerService(peers::Opened<SqliteStore>);
+
+impl Service<Gateway> for PeerService {
+    type Running = peers::Running<SqliteStore>;
+
+    async fn open(settings: &Settings) -> Result<(Self, Members), Failure> {
+        let store = SqliteStore::open(&settings.state_dir);
+        let store = store.map_err(|error| Failure::environment(&error))?;
+        let opened = peers::Opened::open(store, Timestamp::now()).await;
+        let opened = opened.map_err(|error| Failure::environment(&error))?;
+        let members = opened.members().clone();
+        Ok((Self(opened), members))
     }
+
     fn start(
-        &mut self,
-        _: std::sync::Arc<tokio::sync::Mutex<shared_daemon::plane::Plane<Gateway>>>,
-    ) -> utoipa_axum::router::OpenApiRouter {
-        utoipa_axum::router::OpenApiRouter::new()
+        self,
+        plane: Arc<Mutex<Plane<Gateway>>>,
+        config: Arc<config::gateway::Gateway>,
+    ) -> Started<Self::Running> {
+        let view = self.0.view(config);
+        let running = self.0.start(plane, view);
+        Started {
+            routes: api::router(running.handle.clone()),
+            authenticator: Arc::new(running.handle.clone()),
+            running,
+        }
     }
-    async fn stop(self) {}
+
+    async fn stop(running: Self::Running) {
+        running.stop().await;
+    }
 }

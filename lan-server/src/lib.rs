@@ -34,6 +34,8 @@ impl Product for LanServer {
             fwmark: config.tunnel.fwmark,
             private_key_file: config.tunnel.private_key_file.clone(),
             wan: Wan::NotNeeded,
+            admin_listen: None,
+            admin_tokens: true,
         }
     }
 

@@ -1,5 +1,8 @@
 //! What the API has made, and where it is kept: behind [`Store`], so that a shared store of several gateways can take the
 //! place of the database on disk. Nothing outside of this folder knows which one it is.
+pub mod memory;
+pub mod sqlite;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! Composition root of `run`: builds every part once, in the order in which an error costs least, and takes them down in
 //! reverse. Until [`Kernel::reconcile`] nothing in the kernel has changed but our own link.
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,11 +11,13 @@ use shared::plan::Conflict;
 use shared::wg::DeviceChange;
 use shared_os::key_file;
 use shared_os::process::{self, Instance};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::admin::gate::Gate;
 use crate::datapath::{self, Datapath};
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
@@ -46,7 +49,7 @@ struct App<P: Product> {
     report: Arc<Report>,
     endpoints: Endpoints,
     tasks: Tasks,
-    service: P::Service,
+    service: <P::Service as Service<P>>::Running,
     plane: Arc<Mutex<Plane<P>>>,
     datapath: Datapath,
     _instance: Instance,
@@ -56,14 +59,14 @@ struct App<P: Product> {
 struct Tasks {
     resolve: JoinHandle<()>,
     uapi: JoinHandle<()>,
-    admin: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.resolve.abort();
         self.uapi.abort();
-        self.admin.abort();
+        self.servers.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -84,7 +87,7 @@ impl<P: Product> App<P> {
         let private_key = private_key(&settings)?;
         let mut kernel = Kernel::open(&settings.state_dir)?;
         let environment = environment(&settings, &kernel).await?;
-        let (mut service, members) = P::Service::open(&settings).await?;
+        let (service, members) = P::Service::open(&settings).await?;
         let model = P::model(&loaded.config, &environment, &members);
         let preshared_keys = preshared_keys(&model)?;
 
@@ -110,6 +113,7 @@ impl<P: Product> App<P> {
             datapath: &datapath,
             model: &model,
         };
+        let admin_tokens = settings.admin_tokens;
         if let Err(failure) = opened.bring_up(&private_key, &preshared_keys).await {
             if fresh {
                 // Nothing of ours was there before: leave nothing behind.
@@ -120,6 +124,10 @@ impl<P: Product> App<P> {
             return Err(failure);
         }
 
+        let admin_tcp = match settings.admin_listen {
+            Some(address) => Some((listen_tcp(address).await?, address)),
+            None => None,
+        };
         let resolve = tokio::spawn(resolve::run(model.peers.clone(), datapath.control()));
         let plane = Plane::new(InPlace {
             kernel: Arc::new(Mutex::new(kernel)),
@@ -133,22 +141,30 @@ impl<P: Product> App<P> {
         });
         let report = Arc::new(Report::new(P::NAME, &plane, SystemTime::now()));
         let plane = Arc::new(Mutex::new(plane));
-        let routes = service.start(Arc::clone(&plane));
+        let config = Arc::clone(plane.lock().await.config());
+        let started = service.start(Arc::clone(&plane), config);
+        let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
+        let (router, _) = admin::router(P::NAME, reporter, started.routes);
+        let mut servers = vec![admin::server::serve_unix(
+            admin,
+            admin::behind(Gate::unix(), router.clone()),
+        )];
+        if let Some((listener, address)) = admin_tcp {
+            let gate = Gate::tcp(started.authenticator, address, admin_tokens);
+            let router = admin::behind(gate, router);
+            servers.push(admin::server::serve_tcp(listener, router));
+        }
         let tasks = Tasks {
             resolve,
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
-            admin: admin::serve(
-                admin,
-                admin::router(Arc::clone(&report) as Arc<dyn Reporter>)
-                    .merge(axum::Router::from(routes)),
-            ),
+            servers,
         };
         Ok(Self {
             config_path: config_path.to_owned(),
             report,
             endpoints,
             tasks,
-            service,
+            service: started.running,
             plane,
             datapath,
             _instance: instance,
@@ -184,7 +200,7 @@ impl<P: Product> App<P> {
             ..
         } = self;
         drop(tasks);
-        service.stop().await;
+        P::Service::stop(service).await;
         datapath.stop();
         for file in runtime_files(&settings, P::NAME) {
             // Whoever looks for a daemon must not find the files of one that has ended; failing to remove them is not
@@ -413,6 +429,15 @@ async fn is_name_free(settings: &Settings, kernel: &Kernel) -> Result<bool, Fail
     }
 }
 
+/// The address is one of the tunnel, so it is there only now.
+async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::Environment(format!(
+            "[admin] listen: can't listen on {address}: {error}"
+        ))
+    })
+}
+
 fn create_dir(path: &Path) -> Result<(), Failure> {
     key_file::create_dir(path).map_err(|error| {
         Failure::Environment(format!(
@@ -455,6 +480,10 @@ fn needs_restart(running: &Settings, new: &Settings) -> Option<&'static str> {
         (
             running.private_key_file != new.private_key_file,
             "[tunnel] private_key_file",
+        ),
+        (
+            running.admin_listen != new.admin_listen || running.admin_tokens != new.admin_tokens,
+            "[admin]",
         ),
     ]
     .into_iter()

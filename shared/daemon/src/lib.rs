@@ -12,7 +12,8 @@
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
-//! | [`admin`] | status over the unix socket |
+//! | [`metrics`] | the status for Prometheus |
+//! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
 //! | [`endpoints`] | where peers were, over a restart |
 //! | [`down`] | removes everything that is ours |
@@ -26,6 +27,7 @@ pub mod down;
 pub mod endpoints;
 pub mod error;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod plane;
 pub mod policy;

@@ -1,5 +1,6 @@
 //! What a binary brings to the daemon.
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use shared::model::InterfaceName;
 use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::admin::gate::{Authenticator, NoTokens};
 use crate::error::Failure;
 use crate::model::{Environment, Model};
 use crate::plane::Plane;
@@ -38,30 +40,55 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a product does at run time beside carrying packets: the gateway manages peers.
-pub trait Service<P: Product>: Sized + Send + Sync + 'static {
+pub trait Service<P: Product>: Sized + Send + 'static {
+    /// The service at work.
+    type Running: fmt::Debug + Send + 'static;
+
     /// Open what it keeps under `state_dir`. Nothing of the kernel has been touched yet, and the instance lock is held.
     fn open(
         settings: &Settings,
     ) -> impl Future<Output = Result<(Self, P::Members), Failure>> + Send;
 
-    /// The members are in place: begin. Returns the routes of its API.
-    fn start(&mut self, plane: Arc<Mutex<Plane<P>>>) -> OpenApiRouter;
+    /// The members are in place: begin.
+    fn start(self, plane: Arc<Mutex<Plane<P>>>, config: Arc<P::Config>) -> Started<Self::Running>;
 
     /// The daemon ends: write down what must not be lost.
-    fn stop(self) -> impl Future<Output = ()> + Send;
+    fn stop(running: Self::Running) -> impl Future<Output = ()> + Send;
+}
+
+/// A service at work.
+pub struct Started<R> {
+    /// The service.
+    pub running: R,
+    /// Routes of its API.
+    pub routes: OpenApiRouter,
+    /// Who knows the tokens of its callers.
+    pub authenticator: Arc<dyn Authenticator>,
+}
+
+impl<R> fmt::Debug for Started<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").finish_non_exhaustive()
+    }
 }
 
 /// A product that does nothing beside.
 impl<P: Product<Members = ()>> Service<P> for () {
+    type Running = ();
+
     async fn open(_: &Settings) -> Result<((), ()), Failure> {
         Ok(((), ()))
     }
 
-    fn start(&mut self, _: Arc<Mutex<Plane<P>>>) -> OpenApiRouter {
-        OpenApiRouter::new()
+    fn start(self, _: Arc<Mutex<Plane<P>>>, _: Arc<P::Config>) -> Started<()> {
+        Started {
+            running: (),
+            routes: OpenApiRouter::new(),
+            authenticator: Arc::new(NoTokens),
+        }
     }
 
-    async fn stop(self) {}
+    async fn stop((): ()) {}
 }
 
 /// What the daemon itself needs of a configuration.
@@ -85,6 +112,10 @@ pub struct Settings {
     pub private_key_file: PathBuf,
     /// The link to the internet, when the policy depends on it.
     pub wan: Wan,
+    /// Where the admin API listens beside its unix socket: a tunnel address.
+    pub admin_listen: Option<SocketAddr>,
+    /// Whether callers of `admin_listen` need a token.
+    pub admin_tokens: bool,
 }
 
 /// How the link to the internet is found.

@@ -114,7 +114,7 @@ impl Kernel {
         Ok(())
     }
 
-    async fn verify(&self, desired: &Desired) -> Result<(), Failure> {
+    async fn verify(&mut self, desired: &Desired) -> Result<(), Failure> {
         let actual = self
             .netlink
             .read(desired)

@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A daemon as it is. Times are RFC 3339 in UTC, numbers carry their unit in the name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// `gateway` or `lan-server`.
     pub product: String,
@@ -38,7 +39,8 @@ pub struct Status {
 }
 
 /// The tunnel interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TunnelInterface)]
 pub struct Interface {
     /// Name.
     pub name: String,
@@ -55,7 +57,8 @@ pub struct Interface {
 }
 
 /// A peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TunnelPeer)]
 pub struct Peer {
     /// Name in the configuration; `None` for one that was added with `wg set`.
     pub name: Option<String>,
@@ -64,6 +67,7 @@ pub struct Peer {
     /// Its key.
     pub public_key: String,
     /// Where it was last heard from, or is configured to be.
+    #[schema(required, value_type = Option<String>)]
     pub endpoint: Option<SocketAddr>,
     /// Networks that it may send from and that are sent to it.
     pub allowed_ips: Vec<String>,
@@ -78,11 +82,13 @@ pub struct Peer {
 }
 
 /// A published service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PublishedService)]
 pub struct Publish {
     /// Name in the configuration.
     pub name: String,
     /// Where to.
+    #[schema(value_type = String)]
     pub vip: IpAddr,
     /// Address family that is published: `ipv4` or `ipv6`, that of the VIP.
     pub family: String,

@@ -1,85 +1,152 @@
-//! The admin API over the unix socket of the runtime directory. Only its owner may connect (mode 0600): who can open it
-//! is trusted.
+//! The admin API: one router for the unix socket and, on the gateway, for TCP inside of the tunnel.
 //!
-//! Handlers never touch the kernel: they ask a [`Reporter`] what it knows.
+//! A request's route: [`server`] takes the connection → [`gate`] knows who sends it and refuses what must not get in →
+//! [`extract`] reads it → a handler → the answer, or a [`problem`]. Handlers never touch the kernel.
 pub mod actor;
 pub mod client;
+pub mod extract;
+pub mod gate;
+mod openapi;
+pub mod problem;
+pub mod server;
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use shared::api::scope::Scope;
 use shared::api::status::Status;
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::error::Failure;
+use crate::metrics;
 use crate::status::Reporter;
+use actor::Caller;
+use extract::MAX_BODY_BYTES;
+use gate::Gate;
+use problem::{ApiError, ApiResult};
 
 /// Where a product's admin socket is.
 pub fn socket_path(runtime_dir: &Path, product: &str) -> PathBuf {
     runtime_dir.join(format!("{product}.sock"))
 }
 
-/// The routes, testable without a socket.
-pub fn router(reporter: Arc<dyn Reporter>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+/// The routes that both products have, and `more`, with their specification. Put it behind a gate ([`behind`]) before it is
+/// served.
+pub fn router(
+    product: &str,
+    reporter: Arc<dyn Reporter>,
+    more: OpenApiRouter,
+) -> (Router, Arc<OpenApi>) {
+    let common = OpenApiRouter::with_openapi(openapi::base(product))
+        .routes(routes!(status))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(prometheus))
+        .with_state(reporter);
+    let (router, mut api) = common.merge(more).split_for_parts();
+    openapi::complete(&mut api);
+    let api = Arc::new(api);
+    let text: Arc<str> = api.to_json().unwrap_or_default().into();
+    let router = router
+        .route(
+            "/openapi.json",
+            get(move || specification(Arc::clone(&text))),
+        )
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(reporter)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    (router, api)
 }
 
-async fn status(State(reporter): State<Arc<dyn Reporter>>) -> Response {
-    match reporter.status().await {
-        Ok(status) => Json(status).into_response(),
-        Err(failure) => problem(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
-    }
+/// The router behind the gate of one listener.
+pub fn behind(gate: Gate, router: Router) -> Router {
+    router.layer(middleware::from_fn_with_state(Arc::new(gate), gate::pass))
+}
+
+/// The daemon as it is.
+#[utoipa::path(get, path = "/v1/status", tag = "status", operation_id = "status",
+    responses((status = 200, body = Status)))]
+async fn status(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Json<Status>> {
+    caller.require(Scope::Read)?;
+    report(&*reporter).await.map(Json)
+}
+
+async fn report(reporter: &dyn Reporter) -> ApiResult<Status> {
+    let status = reporter.status().await;
+    status.map_err(|failure| ApiError::unavailable(failure.to_string()))
 }
 
 /// The process answers.
+#[utoipa::path(get, path = "/healthz", tag = "status", operation_id = "healthz",
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "`ok`")))]
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// The kernel holds what the configuration asks for.
-async fn readyz(State(reporter): State<Arc<dyn Reporter>>) -> Response {
-    match reporter.status().await {
-        Ok(Status { ready: true, .. }) => "ready\n".into_response(),
-        Ok(Status { problems, .. }) => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, &problems.join("; "))
-        }
-        Err(failure) => problem(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
+#[utoipa::path(get, path = "/readyz", tag = "status", operation_id = "readyz",
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "`ready`")))]
+async fn readyz(State(reporter): State<Arc<dyn Reporter>>) -> ApiResult<&'static str> {
+    match report(&*reporter).await? {
+        Status { ready: true, .. } => Ok("ready\n"),
+        Status { problems, .. } => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_ready",
+            problems.join("; "),
+        )),
     }
 }
 
-async fn not_found() -> Response {
-    problem(StatusCode::NOT_FOUND, "there is nothing at this path")
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "status", operation_id = "metrics",
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
+async fn prometheus(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Response> {
+    caller.require(Scope::Read)?;
+    let text = metrics::text(&report(&*reporter).await?);
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    Ok((kind, text).into_response())
 }
 
-async fn method_not_allowed() -> Response {
-    problem(
+async fn specification(text: Arc<str>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, text.to_string()).into_response()
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "there is nothing at this path",
+    )
+    .with_hint("GET /openapi.json says what there is")
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
+        "no_such_method",
         "this path does not know this method",
     )
 }
 
-/// A problem document (RFC 9457 §3).
-fn problem(status: StatusCode, detail: &str) -> Response {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("error"),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
+/// What a handler that panicked answers; the panic itself is in the log.
+pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal().into_response()
 }
 
 /// Listen on `path`. A socket that a dead process left is replaced: the caller holds the instance lock, so nobody else can
@@ -94,17 +161,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
     })
 }
 
-/// Serve `router` until the task is aborted.
-pub fn serve(listener: UnixListener, router: Router) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "admin socket ended");
-        }
-    })
-}
-
 fn try_bind(path: &Path) -> std::io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::PermissionsExt as _;
     // Bound under another name and moved once its mode is right: at no moment can a stranger connect.
     let unfinished = path.with_extension("sock.new");
     for old in [&unfinished, path] {
@@ -120,119 +178,4 @@ fn try_bind(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::Pin;
-
-    use shared::api::status::Interface;
-
-    use super::*;
-
-    /// Knows a status, or that there is none.
-    struct Fake(Option<Status>);
-
-    impl Reporter for Fake {
-        fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
-            let status = self.0.clone();
-            Box::pin(async { status.ok_or_else(|| Failure::Other("no data plane".to_owned())) })
-        }
-    }
-
-    fn status(problems: &[&str]) -> Status {
-        Status {
-            product: "gateway".to_owned(),
-            version: "0.1.0".to_owned(),
-            pid: 1,
-            started_at: "2026-11-22T22:19:29Z".to_owned(),
-            reported_at: "2026-11-22T22:19:30Z".to_owned(),
-            ready: problems.is_empty(),
-            problems: problems.iter().map(ToString::to_string).collect(),
-            firewall_protected: true,
-            interface: Interface {
-                name: "edge0".to_owned(),
-                public_key: None,
-                listen_port: 51820,
-                fwmark: 0,
-                mtu: 1420,
-                offloads: std::collections::BTreeMap::new(),
-            },
-            peers: Vec::new(),
-            publishes: Vec::new(),
-            refused_packets: std::collections::BTreeMap::new(),
-            dropped_packets: std::collections::BTreeMap::new(),
-            io: std::collections::BTreeMap::new(),
-        }
-    }
-
-    /// Asks through a real socket, as the command line does.
-    async fn get(reporter: Fake, path: &str) -> Result<String, Failure> {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("gateway.sock");
-        let server = serve(bind(&socket).unwrap(), router(Arc::new(reporter)));
-        let answer = client::get(&socket, path).await;
-        server.abort();
-        answer
-    }
-
-    #[tokio::test]
-    async fn status_is_the_status() {
-        let body = get(Fake(Some(status(&[]))), "/v1/status").await.unwrap();
-        let answer: Status = serde_json::from_str(&body).unwrap();
-        assert_eq!(answer, status(&[]));
-    }
-
-    #[tokio::test]
-    async fn readiness_says_what_is_missing() {
-        assert_eq!(
-            get(Fake(Some(status(&[]))), "/readyz").await.unwrap(),
-            "ready\n"
-        );
-        let failure = get(Fake(Some(status(&["the table is gone"]))), "/readyz")
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(failure.contains("503"), "{failure}");
-        assert!(failure.contains("the table is gone"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn health_is_of_the_process_alone() {
-        assert_eq!(get(Fake(None), "/healthz").await.unwrap(), "ok\n");
-    }
-
-    #[tokio::test]
-    async fn errors_are_problem_documents() {
-        for (reporter, path, code) in [
-            (Fake(None), "/v1/status", 503),
-            (Fake(Some(status(&[]))), "/nothing", 404),
-        ] {
-            let failure = get(reporter, path).await.unwrap_err().to_string();
-            let (_, body) = failure.split_once(": ").unwrap();
-            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert_eq!(problem["status"], code, "{problem}");
-            assert!(problem["detail"].is_string(), "{problem}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_missing_daemon_has_an_exit_code_of_its_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let failure = client::get(&dir.path().join("gateway.sock"), "/v1/status")
-            .await
-            .unwrap_err();
-        assert!(matches!(failure, Failure::NotRunning(_)), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn the_socket_is_for_its_owner_and_replaces_that_of_a_dead_process() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("gateway.sock");
-        for _ in 0..2 {
-            let server = serve(bind(&socket).unwrap(), router(Arc::new(Fake(None))));
-            let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-            server.abort();
-        }
-    }
-}
+mod tests;

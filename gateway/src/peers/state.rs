@@ -1,0 +1,250 @@
+//! What is held in memory: the snapshot of the store, indexed. It changes by the same [`Change`]s as the store does, and each
+//! of them can be undone until the store has it.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use jiff::Timestamp;
+use shared::api::audit::AuditEntry;
+use shared::model::PublicKey;
+use uuid::Uuid;
+
+use crate::claims::overlap;
+use crate::store::{Change, IdempotentAnswer, PeerRecord, Snapshot, TokenRecord, UsageRecord};
+
+/// Everything that the API has made.
+#[derive(Debug, Default)]
+pub struct State {
+    peers: BTreeMap<Uuid, Arc<PeerRecord>>,
+    names: BTreeMap<String, Uuid>,
+    keys: BTreeMap<PublicKey, Uuid>,
+    addresses: BTreeMap<IpAddr, Uuid>,
+    networks: BTreeMap<IpNetwork, Uuid>,
+    tokens: BTreeMap<String, Arc<TokenRecord>>,
+    released: BTreeMap<IpAddr, Timestamp>,
+    answers: BTreeMap<(String, String), IdempotentAnswer>,
+    usage: BTreeMap<Uuid, UsageRecord>,
+    audit_head: Option<AuditEntry>,
+}
+
+/// What takes one change back.
+#[derive(Debug)]
+pub enum Undo {
+    /// There was this peer, or none.
+    Peer(Uuid, Option<Arc<PeerRecord>>, Option<UsageRecord>),
+    /// There was this token, or none.
+    Token(String, Option<Arc<TokenRecord>>),
+    /// It was released at this time, or not.
+    Released(IpAddr, Option<Timestamp>),
+    /// There was this answer, or none.
+    Answer((String, String), Option<IdempotentAnswer>),
+    /// There was this usage, or none.
+    Usage(Uuid, Option<UsageRecord>),
+    /// This was the head.
+    AuditHead(Option<AuditEntry>),
+}
+
+impl State {
+    /// What the store holds.
+    pub fn of(snapshot: Snapshot) -> Self {
+        let mut state = Self {
+            usage: snapshot.usage,
+            released: snapshot.released_addresses,
+            audit_head: snapshot.audit_head,
+            ..Self::default()
+        };
+        for peer in snapshot.peers {
+            state.put_peer(peer.id, Some(Arc::new(peer)));
+        }
+        for token in snapshot.tokens {
+            state.tokens.insert(token.id.clone(), Arc::new(token));
+        }
+        for answer in snapshot.idempotent_answers {
+            let key = (answer.actor.clone(), answer.key.clone());
+            state.answers.insert(key, answer);
+        }
+        state
+    }
+
+    /// All peers by identifier, which is by age.
+    pub fn peers(&self) -> &BTreeMap<Uuid, Arc<PeerRecord>> {
+        &self.peers
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> &BTreeMap<String, Arc<TokenRecord>> {
+        &self.tokens
+    }
+
+    /// Who has this name.
+    pub fn by_name(&self, name: &str) -> Option<Uuid> {
+        self.names.get(name).copied()
+    }
+
+    /// Who has this key, now or next.
+    pub fn by_key(&self, key: &PublicKey) -> Option<Uuid> {
+        self.keys.get(key).copied()
+    }
+
+    /// Who has this address, itself or in a network.
+    pub fn by_address(&self, address: IpAddr) -> Option<Uuid> {
+        let in_network = || self.by_network(IpNetwork::from(address));
+        self.addresses.get(&address).copied().or_else(in_network)
+    }
+
+    /// Who has a network that overlaps with this one. Networks of peers never overlap with each other, so only the one
+    /// before and those from there on can.
+    pub fn by_network(&self, network: IpNetwork) -> Option<Uuid> {
+        let before = self.networks.range(..=network).next_back();
+        let after = self.networks.range(network..).next();
+        let found = before.into_iter().chain(after);
+        let direct = found
+            .filter(|(theirs, _)| theirs.is_ipv4() == network.is_ipv4())
+            .find(|(theirs, _)| overlap(**theirs, network));
+        direct.map(|(_, &id)| id)
+    }
+
+    /// Who has an address inside of this network.
+    pub fn address_within(&self, network: IpNetwork) -> Option<(IpAddr, Uuid)> {
+        let last = match network {
+            IpNetwork::V4(v4) => IpAddr::V4(v4.broadcast()),
+            IpNetwork::V6(v6) => IpAddr::V6(v6.broadcast()),
+        };
+        let mut within = self.addresses.range(network.network()..=last);
+        within.next().map(|(&address, &id)| (address, id))
+    }
+
+    /// Whether a peer gave this address back later than `since`.
+    pub fn is_released_since(&self, address: IpAddr, since: Timestamp) -> bool {
+        self.released.get(&address).is_some_and(|&at| at > since)
+    }
+
+    /// Addresses that were given back at `until` or before.
+    pub fn released_until(&self, until: Timestamp) -> Vec<IpAddr> {
+        let old = self.released.iter().filter(|(_, at)| **at <= until);
+        old.map(|(&address, _)| address).collect()
+    }
+
+    /// The answer that was given to this actor under this key.
+    pub fn answer(&self, actor: &str, key: &str) -> Option<&IdempotentAnswer> {
+        self.answers.get(&(actor.to_owned(), key.to_owned()))
+    }
+
+    /// Answers of `until` or before.
+    pub fn answers_until(&self, until: Timestamp) -> Vec<(String, String)> {
+        let old = self.answers.iter().filter(|(_, answer)| answer.at <= until);
+        old.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What peers have moved until it was last written down.
+    pub fn usage(&self) -> &BTreeMap<Uuid, UsageRecord> {
+        &self.usage
+    }
+
+    /// The last entry of the audit log.
+    pub fn audit_head(&self) -> Option<&AuditEntry> {
+        self.audit_head.as_ref()
+    }
+
+    /// Make one change.
+    pub fn apply(&mut self, change: &Change) -> Undo {
+        match change {
+            Change::PutPeer(peer) => {
+                let usage = self.usage.get(&peer.id).copied();
+                let was = self.put_peer(peer.id, Some(Arc::new(peer.clone())));
+                Undo::Peer(peer.id, was, usage)
+            }
+            Change::DeletePeer(id) => {
+                let usage = self.usage.remove(id);
+                Undo::Peer(*id, self.put_peer(*id, None), usage)
+            }
+            Change::PutUsage(id, usage) => Undo::Usage(*id, self.usage.insert(*id, *usage)),
+            Change::DeleteUsage(id) => Undo::Usage(*id, self.usage.remove(id)),
+            Change::PutToken(token) => {
+                let was = self
+                    .tokens
+                    .insert(token.id.clone(), Arc::new(token.clone()));
+                Undo::Token(token.id.clone(), was)
+            }
+            Change::DeleteToken(id) => Undo::Token(id.clone(), self.tokens.remove(id)),
+            Change::ReleaseAddress(address, at) => {
+                Undo::Released(*address, self.released.insert(*address, *at))
+            }
+            Change::ForgetReleased(address) => {
+                Undo::Released(*address, self.released.remove(address))
+            }
+            Change::PutIdempotentAnswer(answer) => {
+                let key = (answer.actor.clone(), answer.key.clone());
+                let was = self.answers.insert(key.clone(), answer.clone());
+                Undo::Answer(key, was)
+            }
+            Change::DeleteIdempotentAnswer { actor, key } => {
+                let key = (actor.clone(), key.clone());
+                let was = self.answers.remove(&key);
+                Undo::Answer(key, was)
+            }
+            Change::Audit(entry) => Undo::AuditHead(self.audit_head.replace(entry.clone())),
+        }
+    }
+
+    /// Take a change back. Changes are undone in the reverse of the order in which they were made.
+    pub fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Peer(id, peer, usage) => {
+                self.put_peer(id, peer);
+                restore(&mut self.usage, id, usage);
+            }
+            Undo::Token(id, token) => restore(&mut self.tokens, id, token),
+            Undo::Released(address, at) => restore(&mut self.released, address, at),
+            Undo::Answer(key, answer) => restore(&mut self.answers, key, answer),
+            Undo::Usage(id, usage) => restore(&mut self.usage, id, usage),
+            Undo::AuditHead(head) => self.audit_head = head,
+        }
+    }
+
+    /// Put a peer in the place of what was there; returns that.
+    fn put_peer(&mut self, id: Uuid, peer: Option<Arc<PeerRecord>>) -> Option<Arc<PeerRecord>> {
+        let was = self.peers.remove(&id);
+        if let Some(was) = &was {
+            self.names.remove(&was.name);
+            for key in keys(was) {
+                self.keys.remove(key);
+            }
+            for address in &was.addresses {
+                self.addresses.remove(address);
+            }
+            for network in &was.networks {
+                self.networks.remove(network);
+            }
+        }
+        if let Some(peer) = peer {
+            self.names.insert(peer.name.clone(), id);
+            self.keys.extend(keys(&peer).map(|&key| (key, id)));
+            self.addresses
+                .extend(peer.addresses.iter().map(|&a| (a, id)));
+            self.networks.extend(peer.networks.iter().map(|&n| (n, id)));
+            self.peers.insert(id, peer);
+        }
+        was
+    }
+}
+
+fn keys(peer: &PeerRecord) -> impl Iterator<Item = &PublicKey> {
+    let next = peer.rotation.as_ref().map(|rotation| &rotation.public_key);
+    std::iter::once(&peer.public_key).chain(next)
+}
+
+fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => {
+            map.insert(key, value);
+        }
+        None => {
+            map.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Connections of the admin API: bounded in number, in time and in size, so that nobody who reaches a listener can keep
+//! others from it, or make the daemon grow.
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Sleep;
+use tower_service::Service as _;
+use tracing::{debug, warn};
+
+use super::extract::BodyTimeout;
+use super::gate::Peer;
+
+/// How long the header of a request may take, and how long a connection may wait for the next one.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// Most bytes of a header.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+/// Most connections of a listener.
+const MAX_CONNECTIONS: usize = 1024;
+/// Most connections from one address.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 512;
+/// How long the listener rests when the process has no file descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+/// Serve a unix socket until the task is aborted.
+pub fn serve_unix(listener: UnixListener, router: Router) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut connections = Connections::new();
+        loop {
+            let place = connections.place().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let who = stream.peer_cred();
+                    let peer = who.map(|who| Peer::Unix {
+                        uid: who.uid(),
+                        gid: who.gid(),
+                        pid: who.pid().unwrap_or(0),
+                    });
+                    match peer {
+                        Ok(peer) => connections.serve(stream, peer, router.clone(), (place, None)),
+                        Err(error) => debug!(%error, "a caller that is gone already"),
+                    }
+                }
+                Err(error) => rest(&error).await,
+            }
+        }
+    })
+}
+
+/// Serve a TCP listener until the task is aborted.
+pub fn serve_tcp(listener: TcpListener, router: Router) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut connections = Connections::new();
+        let addresses = Arc::new(Addresses::default());
+        loop {
+            let place = connections.place().await;
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    // Who has too many is hung up on; the others don't wait.
+                    if let Some(guest) = Addresses::enter(&addresses, from) {
+                        let peer = Peer::Tcp(from);
+                        connections.serve(stream, peer, router.clone(), (place, Some(guest)));
+                    }
+                }
+                Err(error) => rest(&error).await,
+            }
+        }
+    })
+}
+
+async fn rest(error: &io::Error) {
+    warn!(%error, "can't accept a connection of the admin API");
+    tokio::time::sleep(REST).await;
+}
+
+/// What a connection holds while it lasts.
+type Held = (Option<OwnedSemaphorePermit>, Option<Guest>);
+
+/// Connections of one listener; they end with it.
+struct Connections {
+    tasks: JoinSet<()>,
+    places: Arc<Semaphore>,
+}
+
+impl Connections {
+    fn new() -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
+    }
+
+    /// A place for one more connection, once there is one.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        while self.tasks.try_join_next().is_some() {}
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    fn serve<I>(&mut self, stream: I, peer: Peer, router: Router, held: Held)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.tasks.spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let mut router = router.clone();
+                let mut request = request.map(|body| Body::new(TimedBody::new(body)));
+                request.extensions_mut().insert(peer);
+                async move { Ok::<_, Infallible>(router.call(request).await.into_inner()) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(MAX_HEADER_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                debug!(%error, "a connection of the admin API ended badly");
+            }
+            drop(held);
+        });
+    }
+}
+
+/// `Result<Response, Infallible>` → response.
+trait IntoInner {
+    type Inner;
+    fn into_inner(self) -> Self::Inner;
+}
+
+impl<T> IntoInner for Result<T, Infallible> {
+    type Inner = T;
+    fn into_inner(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Addresses {
+    counts: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+impl Addresses {
+    /// `None` when this address has enough of them.
+    fn enter(this: &Arc<Self>, from: SocketAddr) -> Option<Guest> {
+        let mut counts = this.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(from.ip()).or_default();
+        (*count < MAX_CONNECTIONS_PER_ADDRESS).then(|| {
+            *count += 1;
+            Guest {
+                addresses: Arc::clone(this),
+                from: from.ip(),
+            }
+        })
+    }
+}
+
+/// A connection that counts for its address.
+#[derive(Debug)]
+struct Guest {
+    addresses: Arc<Addresses>,
+    from: IpAddr,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let counts = self.addresses.counts.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// A body that has to be here in time as a whole.
+struct TimedBody {
+    body: Incoming,
+    /// Set by the first look at the body.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimedBody {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            deadline: None,
+        }
+    }
+}
+
+impl hyper::body::Body for TimedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIMEOUT)));
+        if deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(axum::Error::new(BodyTimeout))));
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        frame.map_err(axum::Error::new)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
