@@ -10,7 +10,10 @@
 //!
 //! Named counters keep their values in every case. Conntrack entries are never touched. The new generation becomes
 //! visible to packets at once: there is no moment without rules (`nf_tables_commit` in the kernel).
+use std::net::IpAddr;
+
 use shared::plan::Ruleset;
+use shared::plan::ruleset::VerdictMap;
 
 use crate::compare::same_rule;
 use crate::compile::{CompiledChain, Program};
@@ -103,7 +106,11 @@ pub(crate) fn between_elements(from: &Ruleset, to: &Ruleset) -> Option<Transacti
     let maps = from.maps.iter().zip(&to.maps).filter(|(a, b)| a != b);
     let states: Vec<(SetState, SetState)> = sets
         .map(|(a, b)| (SetState::of_addresses(a), SetState::of_addresses(b)))
-        .chain(maps.map(|(a, b)| (SetState::of_verdicts(a), SetState::of_verdicts(b))))
+        .chain(maps.map(|(a, b)| {
+            // A map may have thousands of elements, and one of them changes.
+            let (a, b) = (without(a, b), without(b, a));
+            (SetState::of_verdicts(&a), SetState::of_verdicts(&b))
+        }))
         .collect();
     if states.iter().any(|(from, to)| !from.same_kind(to)) {
         return None;
@@ -116,6 +123,16 @@ pub(crate) fn between_elements(from: &Ruleset, to: &Ruleset) -> Option<Transacti
         }
     }
     Some(transaction)
+}
+
+/// The elements of a map that another does not have; both are sorted.
+fn without(map: &VerdictMap, other: &VerdictMap) -> VerdictMap {
+    let has = |element: &&(IpAddr, String)| other.elements.binary_search(element).is_ok();
+    VerdictMap {
+        name: map.name.clone(),
+        family: map.family,
+        elements: map.elements.iter().filter(|e| !has(e)).cloned().collect(),
+    }
 }
 
 /// Changes a table that stays.

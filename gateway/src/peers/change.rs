@@ -362,8 +362,14 @@ impl<'a> Context<'a> {
         if refusals.is_empty() {
             return Ok(());
         }
+        // What nobody could have is no matter of who has it.
+        let impossible = refusals.iter().filter(|refusal| !refusal.taken);
+        let impossible: Vec<FieldError> = impossible.map(field_error).collect();
+        if !impossible.is_empty() {
+            return Err(RequestError::Invalid(impossible));
+        }
         let errors: Vec<FieldError> = refusals.iter().map(field_error).collect();
-        match refusals.iter().find(|refusal| refusal.taken) {
+        match refusals.first() {
             Some(refusal) => Err(RequestError::Conflict {
                 code: match refusal.field {
                     Field::Name => "name_taken",

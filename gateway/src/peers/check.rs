@@ -361,7 +361,11 @@ mod tests {
     #[test]
     fn what_expires_expires_in_the_future() {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        let expiry = |at: Option<&str>, seconds| errors(|c| drop(c.expiry(at, seconds, now)));
+        let expiry = |at: Option<&str>, seconds| {
+            errors(|check| {
+                check.expiry(at, seconds, now);
+            })
+        };
         assert_eq!(expiry(Some("2026-11-23T14:00:00+01:00"), None), [""; 0]);
         assert_eq!(
             expiry(Some("2026-11-23T13:00:00+01:00"), None),

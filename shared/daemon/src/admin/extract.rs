@@ -3,6 +3,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
 use shared::api::problem::FieldError;
 use shared::api::scope::Scope;
@@ -22,6 +23,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
 
     async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
         check_media_type(request.headers())?;
+        // Said to be too large: not even the beginning is read.
+        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return Err(too_large());
+        }
         let body = Bytes::from_request(request, state).await.map_err(|error| {
             if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 too_large()

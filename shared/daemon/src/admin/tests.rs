@@ -1,1 +1,152 @@
-//! Facts.
+//! Facts about the router that both products have, asked through real sockets.
+use std::future::Future;
+use std::pin::Pin;
+
+use shared::api::problem::Problem;
+use shared::api::status::Interface;
+
+use super::*;
+
+/// Knows a status, or that there is none.
+struct Fake(Option<Status>);
+
+impl Reporter for Fake {
+    fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
+        let status = self.0.clone();
+        Box::pin(async { status.ok_or_else(|| Failure::Other("no data plane".to_owned())) })
+    }
+}
+
+pub(super) fn status(problems: &[&str]) -> Status {
+    Status {
+        product: "gateway".to_owned(),
+        version: "0.1.0".to_owned(),
+        pid: 1,
+        started_at: "2026-11-22T22:19:29Z".to_owned(),
+        reported_at: "2026-11-22T22:19:30Z".to_owned(),
+        ready: problems.is_empty(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        firewall_protected: true,
+        interface: Interface {
+            name: "edge0".to_owned(),
+            public_key: None,
+            listen_port: 51820,
+            fwmark: 0,
+            mtu: 1420,
+            offloads: std::collections::BTreeMap::new(),
+        },
+        peers: Vec::new(),
+        publishes: Vec::new(),
+        refused_packets: std::collections::BTreeMap::new(),
+        dropped_packets: std::collections::BTreeMap::new(),
+        io: std::collections::BTreeMap::new(),
+    }
+}
+
+/// The router of a daemon with this status.
+pub(super) fn routes(status: Option<Status>) -> (Router, Arc<OpenApi>) {
+    router("gateway", Arc::new(Fake(status)), OpenApiRouter::new())
+}
+
+/// Asks through a real socket, as the command line does.
+async fn get(known: Option<Status>, path: &str) -> Result<String, Failure> {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("gateway.sock");
+    let router = behind(Gate::unix(), routes(known).0);
+    let server = server::serve_unix(bind(&socket).unwrap(), router);
+    let answer = client::get(&socket, path).await;
+    server.abort();
+    answer
+}
+
+#[tokio::test]
+async fn status_is_the_status() {
+    let body = get(Some(status(&[])), "/v1/status").await.unwrap();
+    let answer: Status = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer, status(&[]));
+}
+
+#[tokio::test]
+async fn readiness_says_what_is_missing() {
+    assert_eq!(get(Some(status(&[])), "/readyz").await.unwrap(), "ready\n");
+    let failure = get(Some(status(&["the table is gone"])), "/readyz").await;
+    let failure = failure.unwrap_err().to_string();
+    assert!(failure.contains("the table is gone"), "{failure}");
+}
+
+#[tokio::test]
+async fn health_is_of_the_process_alone() {
+    assert_eq!(get(None, "/healthz").await.unwrap(), "ok\n");
+}
+
+#[tokio::test]
+async fn a_missing_daemon_has_an_exit_code_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let failure = client::get(&dir.path().join("gateway.sock"), "/v1/status").await;
+    let failure = failure.unwrap_err();
+    assert!(matches!(failure, Failure::NotRunning(_)), "{failure}");
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_and_replaces_that_of_a_dead_process() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("gateway.sock");
+    for _ in 0..2 {
+        let server = server::serve_unix(bind(&socket).unwrap(), routes(None).0);
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_document() {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt as _;
+    use tower_service::Service as _;
+    for (method, path, known, status_code, code) in [
+        ("GET", "/v1/status", false, 503, "unavailable"),
+        ("GET", "/nothing", true, 404, "no_such_path"),
+        ("POST", "/v1/status", true, 405, "no_such_method"),
+        ("DELETE", "/openapi.json", true, 405, "no_such_method"),
+    ] {
+        let status = known.then(|| status(&[]));
+        let mut router = behind(Gate::unix(), routes(status).0);
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        let who = gate::Peer::Unix {
+            uid: 0,
+            gid: 0,
+            pid: 1,
+        };
+        request.extensions_mut().insert(who);
+        let answer = router.call(request).await.unwrap();
+        assert_eq!(answer.status(), status_code, "{path}");
+        let kind = answer.headers()[header::CONTENT_TYPE].clone();
+        assert_eq!(kind, "application/problem+json", "{path}");
+        assert_eq!(
+            answer.headers().contains_key(header::ALLOW),
+            status_code == 405
+        );
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (status_code, code));
+    }
+}
+
+#[test]
+fn the_specification_documents_what_every_operation_may_answer() {
+    let (_, api) = routes(None);
+    let api = serde_json::to_value(&*api).unwrap();
+    assert!(api["openapi"].as_str().unwrap().starts_with("3.1"));
+    for path in ["/v1/status", "/healthz", "/readyz", "/metrics"] {
+        let answers = &api["paths"][path]["get"]["responses"];
+        for status in ["200", "400", "401", "403", "421", "429", "500", "503"] {
+            assert!(answers[status].is_object(), "{path} {status}");
+        }
+    }
+    assert!(api["components"]["schemas"]["Problem"].is_object());
+}

@@ -1,1 +1,188 @@
-//! Facts.
+//! Facts about connections: callers that send too much, too slowly, or nothing at all.
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use serde_json::Value;
+
+use super::*;
+use crate::admin::extract::{ApiJson, MAX_BODY_BYTES};
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// A server on loopback, in a thread of its own.
+struct World {
+    address: SocketAddr,
+    handled: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new() -> Self {
+        let handled = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&handled);
+        let take = move |ApiJson(_): ApiJson<Value>| async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            "taken"
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/take", post(take))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Ends with the process of the test.
+        std::thread::spawn(move || {
+            runtime().block_on(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                serve_tcp(listener, router).await.unwrap();
+            });
+        });
+        Self { address, handled }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+    }
+
+    /// The status of an ordinary request, and how long it took.
+    fn ask(&self) -> (u16, Duration) {
+        let began = Instant::now();
+        let mut stream = self.connect();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .unwrap();
+        (status(&mut stream), began.elapsed())
+    }
+}
+
+/// Status of the answer; 0 when the connection is closed without one.
+fn status(stream: &mut TcpStream) -> u16 {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while text.len() < 12 && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+        text.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.get(9..12)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0)
+}
+
+fn post_head(length: &str) -> String {
+    format!("POST /take HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n")
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+    let world = World::new();
+    let mut stream = world.connect();
+    let head = post_head("content-length: 1073741824");
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(status(&mut stream), 413);
+    assert_eq!(world.ask().0, 200);
+}
+
+#[test]
+fn an_endless_body_is_refused_after_64_kib() {
+    let world = World::new();
+    let mut stream = world.connect();
+    let head = post_head("transfer-encoding: chunked");
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+    let mut sent = 0_u64;
+    // The kernel's buffers take some after the server has stopped to read.
+    while sent < 64 << 20 && stream.write_all(chunk.as_bytes()).is_ok() {
+        sent += 0x1000;
+    }
+    assert!(sent < 64 << 20, "the server took {sent} bytes");
+    assert_eq!(world.handled.load(Ordering::Relaxed), 0);
+    assert_eq!(world.ask().0, 200);
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let world = World::new();
+    let mut stream = world.connect();
+    stream
+        .write_all(post_head("content-length: 10").as_bytes())
+        .unwrap();
+    stream.write_all(b"{").unwrap();
+    let began = Instant::now();
+    assert_eq!(status(&mut stream), 408);
+    assert!(began.elapsed() >= BODY_TIMEOUT / 2, "{:?}", began.elapsed());
+}
+
+#[test]
+fn header_floods_end_the_connection_and_nothing_else() {
+    let world = World::new();
+    let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let large = format!("x: {}\r\n", "1".repeat(64 << 10));
+    for headers in [many, large] {
+        let mut stream = world.connect();
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        // It may hang up before all is written.
+        let _cut_off = stream.write_all(request.as_bytes());
+        let got = status(&mut stream);
+        assert!(matches!(got, 431 | 0), "{got}");
+    }
+    assert_eq!(world.ask().0, 200);
+}
+
+#[test]
+fn slow_sockets_keep_nobody_from_the_door() {
+    let world = World::new();
+    let began = Instant::now();
+    let slow: Vec<TcpStream> = (0..1000)
+        .map(|_| {
+            let mut stream = world.connect();
+            // Hung up on at once when one address has too many.
+            let _refused = stream.write_all(b"GET / HTTP/1.1\r\nhost:");
+            stream
+        })
+        .collect();
+    let opened = began.elapsed();
+    // From another address, as everything of 127.0.0.0/8 is ours.
+    let (status_elsewhere, took) = ask_from([127, 0, 0, 2], world.address);
+    assert_eq!(status_elsewhere, 200);
+    assert!(took < Duration::from_secs(2), "{took:?} after {opened:?}");
+    // Those that were taken are let go when their time is up.
+    let mut last = slow.into_iter().next().unwrap();
+    assert!(matches!(status(&mut last), 408 | 0));
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(world.ask().0, 200);
+}
+
+fn ask_from(source: [u8; 4], to: SocketAddr) -> (u16, Duration) {
+    let began = Instant::now();
+    let mut stream = runtime().block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source, 0))).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    (status(&mut stream), began.elapsed())
+}
