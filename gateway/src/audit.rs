@@ -142,7 +142,11 @@ fn hash(entry: &AuditEntry) -> String {
         fields.remove("hash");
     }
     let digest = Sha256::digest(value.to_string().as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
+    let bytes = digest.iter();
+    bytes
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 /// What differs between two states of a peer: field → from, to. Of secrets only that they changed.

@@ -3,13 +3,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use shared::config::common::Endpoint;
+use shared::config::common::{Endpoint, InterfaceAddress};
 use shared::config::gateway::Gateway;
 use shared::model::PublicKey;
 
-/// Shortest prefix of a network behind a peer, by family: anything shorter is a slip, or an attempt to draw everyone's
-/// traffic.
-const SHORTEST_PREFIX: [u8; 2] = [8, 16];
+/// Shortest prefix of an IPv4 network behind a peer: anything shorter is a slip, or an attempt to draw everyone's traffic.
+const SHORTEST_IPV4_PREFIX: u8 = 8;
+/// The same for IPv6.
+const SHORTEST_IPV6_PREFIX: u8 = 16;
 
 /// What a peer wants to be its own.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +94,7 @@ impl Claims {
                 .tunnel
                 .addresses
                 .iter()
-                .map(|address| address.network())
+                .map(InterfaceAddress::network)
                 .collect(),
             lan_networks: lan_networks.collect(),
             endpoint: match &config.wan.endpoint {
@@ -182,7 +183,10 @@ impl Claims {
     }
 
     fn check_network(&self, network: IpNetwork) -> Result<(), (bool, String)> {
-        let shortest = SHORTEST_PREFIX[usize::from(network.is_ipv6())];
+        let shortest = match network {
+            IpNetwork::V4(_) => SHORTEST_IPV4_PREFIX,
+            IpNetwork::V6(_) => SHORTEST_IPV6_PREFIX,
+        };
         if network.prefix() < shortest {
             return Err((
                 false,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use shared::config::common::{PortMap, PortRange, Protocol, SourceIp};
+use shared::config::common::{InterfaceAddress, PortMap, PortRange, Protocol, SourceIp};
 use shared::config::gateway::{Gateway, Publish, Role};
 use shared::model::{InterfaceName, PresharedKey};
 use shared::plan::desired::protocol;
@@ -96,7 +96,8 @@ fn networks_outside_of_the_tunnel<'a>(
 ) -> impl Iterator<Item = IpNetwork> + 'a {
     let networks = members.iter().flat_map(|member| &member.networks).copied();
     networks.filter(|network| {
-        let mut tunnels = config.tunnel.addresses.iter().map(|a| a.network());
+        let addresses = config.tunnel.addresses.iter();
+        let mut tunnels = addresses.map(InterfaceAddress::network);
         !tunnels.any(|tunnel| tunnel.contains(network.network()))
     })
 }

@@ -1,4 +1,9 @@
 //! What a store promises, kept by both of them; and what only the one on disk can be asked.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on has failed"
+)]
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/full.rs"]

@@ -1,4 +1,8 @@
 //! `/v1/audit`.
+#![expect(
+    unused_qualifications,
+    reason = "in what `utoipa::path` makes of `params(…)`"
+)]
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;

@@ -1,4 +1,8 @@
 //! `/v1/peers`.
+#![expect(
+    unused_qualifications,
+    reason = "in what `utoipa::path` makes of `params(…)`"
+)]
 use std::sync::Arc;
 
 use axum::Json;
@@ -242,10 +246,12 @@ async fn changed<S: Store>(
     caller: Caller,
     command: Command,
 ) -> ApiResult<(HeaderMap, Json<Peer>)> {
-    match ask(handle, caller, None, command).await? {
-        Outcome::Peer(record) => Ok((with_etag(record.revision), Json(as_shown(handle, &record)))),
-        other => Err(unexpected(&other)),
-    }
+    let outcome = ask(handle, caller, None, command).await?;
+    let Outcome::Peer(record) = outcome else {
+        return Err(unexpected(&outcome));
+    };
+    let shown = as_shown(handle, &record);
+    Ok((with_etag(record.revision), Json(shown)))
 }
 
 /// Remove a peer. Its address rests before another gets it.
@@ -293,13 +299,12 @@ pub(super) async fn rotate<S: Store>(
     caller.require(Scope::PeersWrite)?;
     let idempotency = idempotency(key, &caller, &body);
     let command = Command::RotatePeer(id, precondition(if_match), body);
-    match ask(&handle, caller, idempotency, command).await? {
-        Outcome::PeerWithSecrets(record, secrets) => Ok((
-            with_etag(record.revision),
-            Json(with_secrets(&handle, &record, secrets)),
-        )),
-        other => Err(unexpected(&other)),
-    }
+    let outcome = ask(&handle, caller, idempotency, command).await?;
+    let Outcome::PeerWithSecrets(record, secrets) = outcome else {
+        return Err(unexpected(&outcome));
+    };
+    let told = with_secrets(&handle, &record, secrets);
+    Ok((with_etag(record.revision), Json(told)))
 }
 
 /// The client's configuration in the format of `wg-quick`, without its secrets, which are not kept.

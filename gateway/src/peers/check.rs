@@ -28,6 +28,7 @@ pub struct Check {
 }
 
 /// The keys of a client, as asked for.
+#[expect(clippy::struct_field_names, reason = "three kinds of keys")]
 #[derive(Debug)]
 pub struct Keys {
     /// Its key.

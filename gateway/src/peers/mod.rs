@@ -140,14 +140,14 @@ impl<S: Store> Handle<S> {
     pub async fn ask(
         &self,
         actor: String,
-        request: AuditRequest,
+        origin: AuditRequest,
         idempotency: Option<Idempotency>,
         command: Command,
     ) -> Result<Outcome, RequestError> {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             actor,
-            request,
+            origin,
             idempotency,
             command,
             reply,

@@ -16,8 +16,8 @@ use crate::store::{PeerRecord, TokenRecord};
 pub struct Request {
     /// Who asks, as in the audit log.
     pub actor: String,
-    /// The HTTP request.
-    pub request: AuditRequest,
+    /// The HTTP request that brought it.
+    pub origin: AuditRequest,
     /// Asks for the same answer when the same request comes again.
     pub idempotency: Option<Idempotency>,
     /// What is asked.

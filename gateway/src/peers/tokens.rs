@@ -44,7 +44,7 @@ pub fn create(
     let id: String = random()
         .iter()
         .take(ID_LEN)
-        .map(|byte| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(byte % 32)]))
+        .filter_map(|byte| char::from_digit(u32::from(byte % 32), 32))
         .collect();
     let secret = URL_SAFE_NO_PAD.encode(random());
     let text = format!("{PREFIX}_{id}_{secret}");

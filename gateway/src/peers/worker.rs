@@ -224,7 +224,10 @@ impl<S: Store> Worker<S> {
         for change in changes {
             if let (Change::PutPeer(peer), None) = (&change, &before) {
                 for &address in &peer.addresses {
-                    self.last_allocated[usize::from(address.is_ipv6())] = Some(address);
+                    let last = self.last_allocated.get_mut(usize::from(address.is_ipv6()));
+                    if let Some(last) = last {
+                        *last = Some(address);
+                    }
                 }
             }
             self.make(change, batch);
@@ -248,7 +251,7 @@ impl<S: Store> Worker<S> {
                 actor: request.actor,
                 action: done.action.to_owned(),
                 resource: done.resource,
-                request: Some(request.request),
+                request: Some(request.origin),
                 difference,
             },
         );
@@ -310,7 +313,14 @@ impl<S: Store> Worker<S> {
         let usage = changes.iter().filter_map(|change| match change {
             Change::PutUsage(id, usage) => Some((*id, Some(*usage))),
             Change::DeletePeer(id) | Change::DeleteUsage(id) => Some((*id, None)),
-            _ => None,
+            Change::PutPeer(_)
+            | Change::PutToken(_)
+            | Change::DeleteToken(_)
+            | Change::ReleaseAddress(..)
+            | Change::ForgetReleased(_)
+            | Change::PutIdempotentAnswer(_)
+            | Change::DeleteIdempotentAnswer { .. }
+            | Change::Audit(_) => None,
         });
         let usage: Vec<_> = usage.collect();
         let attempt = async {
@@ -319,7 +329,10 @@ impl<S: Store> Worker<S> {
             }
             if self.update_members(&batch.touched, now) {
                 let members = Members(Arc::new(self.members.values().cloned().collect()));
-                plane.change_members(members).await.map_err(not_applied)?;
+                plane
+                    .change_members(members)
+                    .await
+                    .map_err(|failure| not_applied(&failure))?;
             }
             if changes.is_empty() {
                 return Ok(());
@@ -801,7 +814,7 @@ fn random_bytes() -> [u8; 32] {
     bytes
 }
 
-fn not_applied(failure: Failure) -> RequestError {
+fn not_applied(failure: &Failure) -> RequestError {
     RequestError::NotApplied(failure.to_string())
 }
 

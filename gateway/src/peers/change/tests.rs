@@ -64,7 +64,12 @@ impl World {
                 places.join(" ")
             }
             RequestError::Conflict { code, .. } => code.to_owned(),
-            other => other.to_string(),
+            other @ (RequestError::NotFound(_)
+            | RequestError::Stale { .. }
+            | RequestError::KeyReused
+            | RequestError::Full(_)
+            | RequestError::NotApplied(_)
+            | RequestError::Ending) => other.to_string(),
         })?;
         for change in &made.changes {
             self.state.apply(change);
@@ -81,7 +86,7 @@ impl World {
     }
 
     fn patch(&mut self, peer: &PeerRecord, patch: &str) -> Result<Arc<PeerRecord>, String> {
-        let patch = serde_json::from_str(patch).unwrap();
+        let patch = serde_json::from_str(patch).map_err(|error| error.to_string())?;
         let made = self.context().patch(peer, &patch);
         self.make(made)
     }
@@ -107,6 +112,9 @@ fn named(name: &str) -> CreatePeer {
         ..CreatePeer::default()
     }
 }
+
+/// What a case alters in a request that is good.
+type Alter = fn(&mut CreatePeer);
 
 fn addresses(peer: &PeerRecord) -> Vec<String> {
     peer.addresses.iter().map(ToString::to_string).collect()
@@ -149,35 +157,43 @@ fn nobody_gets_what_another_has() {
     let mut first = named("bob");
     first.networks = vec!["192.168.50.0/24".to_owned()];
     let bob = world.create(&first).unwrap();
-    let cases: [(&str, fn(&mut CreatePeer)); 12] = [
-        ("name_taken", |r| r.name = "bob".to_owned()),
-        ("name_taken", |r| r.name = "alice".to_owned()),
-        ("address_taken", |r| {
-            r.addresses = Some(vec!["10.17.0.3".to_owned()])
+    let cases: [(&str, Alter); 12] = [
+        ("name_taken", |r| {
+            r.name = "bob".to_owned();
+        }),
+        ("name_taken", |r| {
+            r.name = "alice".to_owned();
         }),
         ("address_taken", |r| {
-            r.addresses = Some(vec!["10.17.0.1".to_owned()])
+            r.addresses = Some(vec!["10.17.0.3".to_owned()]);
         }),
         ("address_taken", |r| {
-            r.addresses = Some(vec!["fd17::2".to_owned()])
+            r.addresses = Some(vec!["10.17.0.1".to_owned()]);
+        }),
+        ("address_taken", |r| {
+            r.addresses = Some(vec!["fd17::2".to_owned()]);
         }),
         ("/addresses/0", |r| {
-            r.addresses = Some(vec!["10.18.5.10".to_owned()])
+            r.addresses = Some(vec!["10.18.5.10".to_owned()]);
         }),
         ("/addresses/0", |r| {
-            r.addresses = Some(vec!["192.0.2.1".to_owned()])
+            r.addresses = Some(vec!["192.0.2.1".to_owned()]);
         }),
         ("network_taken", |r| {
-            r.networks = vec!["192.168.50.128/25".to_owned()]
+            r.networks = vec!["192.168.50.128/25".to_owned()];
         }),
         ("network_taken", |r| {
-            r.networks = vec!["10.18.5.10/32".to_owned()]
+            r.networks = vec!["10.18.5.10/32".to_owned()];
         }),
-        ("/networks/0", |r| r.networks = vec!["0.0.0.0/0".to_owned()]),
+        ("/networks/0", |r| {
+            r.networks = vec!["0.0.0.0/0".to_owned()];
+        }),
         ("network_taken", |r| {
-            r.networks = vec!["203.0.113.0/24".to_owned()]
+            r.networks = vec!["203.0.113.0/24".to_owned()];
         }),
-        ("/role", |r| r.role = Some("root".to_owned())),
+        ("/role", |r| {
+            r.role = Some("root".to_owned());
+        }),
     ];
     for (expected, change) in cases {
         let mut request = named("eve");

@@ -1,4 +1,4 @@
-//! The store on disk: one SQLite database under `state_dir`.
+//! The store on disk: one `SQLite` database under `state_dir`.
 //!
 //! A write-ahead log with `synchronous=FULL`: a commit returns when its frames are on disk (`fsync`), and a crash or power
 //! failure at any moment leaves all of a batch or nothing of it. Readers of other processes (a backup) are not disturbed.
@@ -76,7 +76,7 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
-        self.with(|connection| load(connection)).await
+        self.with(load).await
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -210,7 +210,7 @@ fn check(connection: &Connection, file: &str) -> Result<(), StoreError> {
     })
 }
 
-/// What SQLite's error means for us.
+/// What `SQLite`'s error means for us.
 fn failed(file: &str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
     move |error| {
         let what = file.to_owned();

@@ -256,7 +256,7 @@ fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-/// SQLite's integers have a sign; nobody moves 8 EiB.
+/// `SQLite`'s integers have a sign; nobody moves 8 EiB.
 fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

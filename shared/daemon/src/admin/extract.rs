@@ -116,7 +116,8 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         Segment::Enum { variant } => variant.clone(),
         Segment::Unknown => "?".to_owned(),
     };
-    path.iter().map(|s| format!("/{}", segment(s))).collect()
+    let segments = path.iter().flat_map(|s| ["/".to_owned(), segment(s)]);
+    segments.collect()
 }
 
 /// The pointer says where, better than serde's line and column.

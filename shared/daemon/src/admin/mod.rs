@@ -59,7 +59,7 @@ pub fn router(
     let router = router
         .route(
             "/openapi.json",
-            get(move || specification(Arc::clone(&text))),
+            get(move || std::future::ready(specification(&text))),
         )
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -122,9 +122,9 @@ async fn prometheus(
     Ok((kind, text).into_response())
 }
 
-async fn specification(text: Arc<str>) -> Response {
+fn specification(text: &str) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, text.to_string()).into_response()
+    (kind, text.to_owned()).into_response()
 }
 
 async fn not_found() -> ApiError {

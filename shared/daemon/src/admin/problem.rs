@@ -6,7 +6,11 @@ use shared::api::scope::Scope;
 
 /// An answer that is not a success; handlers return it as their error.
 #[derive(Debug, Clone)]
-pub struct ApiError {
+pub struct ApiError(Box<Answer>);
+
+/// Boxed: errors travel through many results, and are rare.
+#[derive(Debug, Clone)]
+struct Answer {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -21,40 +25,40 @@ pub type ApiResult<T> = Result<T, ApiError>;
 impl ApiError {
     /// A problem of this status.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Answer {
             status,
             code,
             detail: detail.into(),
             errors: Vec::new(),
             hint: None,
             headers: HeaderMap::new(),
-        }
+        }))
     }
 
     /// What is wrong at which place.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
-        self.errors = errors;
+        self.0.errors = errors;
         self
     }
 
     /// What to do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     /// A header of the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// 400: the request can't be read.
@@ -126,17 +130,19 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let answer = *self.0;
+        let title = answer.status.canonical_reason().unwrap_or("Error");
         let problem = Problem {
             kind: "about:blank".to_owned(),
-            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            code: self.code.to_owned(),
-            errors: self.errors,
-            hint: self.hint,
+            title: title.to_owned(),
+            status: answer.status.as_u16(),
+            detail: answer.detail,
+            code: answer.code.to_owned(),
+            errors: answer.errors,
+            hint: answer.hint,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let kind = [(header::CONTENT_TYPE, MEDIA_TYPE)];
-        (self.status, kind, self.headers, body).into_response()
+        (answer.status, kind, answer.headers, body).into_response()
     }
 }

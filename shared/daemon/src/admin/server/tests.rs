@@ -129,7 +129,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 #[test]
 fn header_floods_end_the_connection_and_nothing_else() {
     let world = World::new();
-    let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let many = "x: 1\r\n".repeat(100);
     let large = format!("x: {}\r\n", "1".repeat(64 << 10));
     for headers in [many, large] {
         let mut stream = world.connect();
