@@ -33,7 +33,9 @@
 //! [`DropReason`]: shared::wg::DropReason
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod claims;
+pub mod cli;
 pub mod desired;
 pub mod members;
 pub mod peers;
@@ -43,6 +45,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use shared::config::{self, ConfigErrors, Parsed};
+use shared_daemon::cli::Context;
 use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
 use shared_daemon::plane::Plane;
@@ -60,6 +63,7 @@ impl Product for Gateway {
     type Config = config::gateway::Gateway;
     type Members = Members;
     type Service = PeerService;
+    type Commands = cli::Commands;
 
     const NAME: &'static str = "gateway";
     const ABOUT: &'static str =
@@ -87,6 +91,10 @@ impl Product for Gateway {
 
     fn model(config: &Self::Config, environment: &Environment, members: &Members) -> Model {
         desired::model(config, environment, members)
+    }
+
+    async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {
+        cli::run(command, context).await
     }
 }
 

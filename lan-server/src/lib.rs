@@ -3,7 +3,11 @@
 //! with [`desired::model`] in place of its policy.
 pub mod desired;
 
+use std::convert::Infallible;
+
 use shared::config::{self, ConfigErrors, Parsed};
+use shared_daemon::cli::Context;
+use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
 use shared_daemon::product::{Product, Settings, Wan};
 
@@ -15,6 +19,7 @@ impl Product for LanServer {
     type Config = config::lan_server::LanServer;
     type Members = ();
     type Service = ();
+    type Commands = Infallible;
 
     const NAME: &'static str = "lan-server";
     const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
@@ -41,5 +46,9 @@ impl Product for LanServer {
 
     fn model(config: &Self::Config, environment: &Environment, (): &()) -> Model {
         desired::model(config, environment)
+    }
+
+    async fn command(none: Infallible, _: &Context<Self>) -> Result<(), Failure> {
+        match none {}
     }
 }

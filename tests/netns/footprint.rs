@@ -11,8 +11,9 @@ use crate::support::with_edge;
 const WATCH: Duration = Duration::from_secs(5);
 /// One per cent of [`WATCH`].
 const IDLE_CPU: Duration = Duration::from_millis(50);
-/// Resident memory after traffic.
-const MEMORY_BYTES: u64 = 25_000_000;
+/// Resident memory that is the daemon's own, after traffic. Without pages of the program file: those of a test build are many
+/// times those of a release, and the kernel can drop them at any time.
+const MEMORY_BYTES: u64 = 12_000_000;
 
 #[test]
 fn idle_daemons_use_less_than_one_per_cent_of_a_core() {
@@ -34,14 +35,14 @@ fn idle_daemons_use_less_than_one_per_cent_of_a_core() {
 }
 
 #[test]
-fn daemons_stay_below_25_megabytes_also_after_traffic() {
+fn daemons_stay_below_12_megabytes_also_after_traffic() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         let mut transfer = Conversation::open(&world.client, public(80))?;
         transfer.set_patience(Duration::from_secs(20))?;
         transfer.download(20_000_000)?;
         transfer.upload(20_000_000)?;
         for daemon in [&edge.gateway.daemon, &edge.lan_server.daemon] {
-            let bytes = daemon.resident_bytes()?;
+            let bytes = daemon.own_bytes()?;
             assert!(
                 bytes < MEMORY_BYTES,
                 "{} holds {bytes} bytes",

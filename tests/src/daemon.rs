@@ -185,13 +185,13 @@ impl Daemon {
     }
 
     /// Resident memory in bytes (`VmRSS`).
-    pub fn resident_bytes(&self) -> Result<u64> {
+    pub fn own_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let kibibytes: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix("RssAnon:"))
             .and_then(|rest| rest.trim().strip_suffix("kB"))
-            .context("no VmRSS in /proc/PID/status")?
+            .context("no RssAnon in /proc/PID/status")?
             .trim()
             .parse()?;
         Ok(kibibytes * 1024)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Subcommand;
 use shared::config::{ConfigErrors, Parsed};
 use shared::model::InterfaceName;
 
@@ -11,6 +12,7 @@ use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::gate::{Authenticator, NoTokens};
+use crate::cli::Context;
 use crate::error::Failure;
 use crate::model::{Environment, Model};
 use crate::plane::Plane;
@@ -23,6 +25,9 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
     type Members: fmt::Debug + Clone + Default + Send + Sync + 'static;
     /// What the product does beside carrying packets.
     type Service: Service<Self>;
+
+    /// Commands that only this program has.
+    type Commands: Subcommand + fmt::Debug;
 
     /// Name of the program, its configuration file and its sockets: `gateway`.
     const NAME: &'static str;
@@ -37,6 +42,12 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
 
     /// What configuration and members ask for.
     fn model(config: &Self::Config, environment: &Environment, members: &Self::Members) -> Model;
+
+    /// Do one of the commands that only this program has.
+    fn command(
+        command: Self::Commands,
+        context: &Context<Self>,
+    ) -> impl Future<Output = Result<(), Failure>>;
 }
 
 /// What a product does at run time beside carrying packets: the gateway manages peers.

@@ -2,10 +2,10 @@
 use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use shared::api::status::{Peer, Publish, Status};
 
+use crate::cli::output::{size, span};
 use crate::error::Failure;
 
 /// Who knows the status. A trait, so that the admin routes are tested without a kernel.
@@ -135,28 +135,6 @@ fn counters(counters: &std::collections::BTreeMap<String, u64>) -> String {
     }
 }
 
-fn span(seconds: u64) -> String {
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut hundredths = u128::from(bytes) * 100;
-    let mut unit = "B";
-    for next in UNITS {
-        if hundredths < 102_400 {
-            break;
-        }
-        hundredths /= 1024;
-        unit = next;
-    }
-    if unit == "B" {
-        format!("{bytes} B")
-    } else {
-        format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -228,12 +206,5 @@ mod tests {
         }
         assert!(!screen.contains("invalid_mac1"), "a zero counter is noise");
         assert!(!screen.contains('\x1b'), "no colours off a terminal");
-    }
-
-    #[test]
-    fn sizes_have_two_digits_behind_the_point() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1024), "1.00 KiB");
-        assert_eq!(size(1_572_864), "1.50 MiB");
     }
 }

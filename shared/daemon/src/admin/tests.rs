@@ -54,9 +54,9 @@ async fn get(known: Option<Status>, path: &str) -> Result<String, Failure> {
     let socket = dir.path().join("gateway.sock");
     let router = behind(Gate::unix(), routes(known).0);
     let server = server::serve_unix(bind(&socket).unwrap(), router);
-    let answer = client::get(&socket, path).await;
+    let answer = client::Client::new(socket).get(path).await;
     server.abort();
-    answer
+    answer.map(|answer| answer.text())
 }
 
 #[tokio::test]
@@ -82,7 +82,8 @@ async fn health_is_of_the_process_alone() {
 #[tokio::test]
 async fn a_missing_daemon_has_an_exit_code_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let failure = client::get(&dir.path().join("gateway.sock"), "/v1/status").await;
+    let client = client::Client::new(dir.path().join("gateway.sock"));
+    let failure = client.get("/v1/status").await;
     let failure = failure.unwrap_err();
     assert!(matches!(failure, Failure::NotRunning(_)), "{failure}");
 }

@@ -1,28 +1,40 @@
-//! Arguments of both programs.
-use std::io::{self, IsTerminal, Write};
+//! The command line of both programs: arguments, and what all commands have in common. What only one of them does is its
+//! [`Product::Commands`].
+mod context;
+mod generate;
+pub mod output;
+
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 use shared::config::Parsed;
 use shared::model::InterfaceName;
 
 use crate::error::{EXIT_CODES, Failure};
 use crate::product::{Product, default_config_path};
-use crate::{admin, app, bare, down, logging, status};
+use crate::{app, bare, down, logging, status};
+
+pub use context::Context;
+use output::{is_coloured, print, print_json};
 
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES, max_term_width = 100)]
-struct Arguments {
+struct Arguments<C: Subcommand> {
     /// Configuration file [default: /etc/wg-edge/NAME.toml, NAME being that of the program]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
+    /// Socket of the daemon to talk to [default: as the configuration says]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: Command<C>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Command<C: Subcommand> {
     /// Run the daemon in the foreground; logs go to standard error
     ///
     /// SIGHUP takes a changed configuration, SIGTERM stops and leaves the kernel state for the next start.
@@ -41,6 +53,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Product(C),
     /// Remove everything that is ours from the kernel; a running daemon is stopped first
     Down,
     /// Run a bare userspace WireGuard device, configured only by `wg`
@@ -50,23 +64,41 @@ enum Command {
         /// Name of the interface to make
         interface: InterfaceName,
     },
+    /// Print what a shell needs to complete commands of this program
+    ///
+    /// For bash: `PROGRAM completions bash > /etc/bash_completion.d/PROGRAM`.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual, one page per command
+    Man {
+        /// Where to: `/usr/local/share/man/man8`
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
 }
 
 /// The whole program: arguments → exit code.
 pub fn main<P: Product>() -> ExitCode {
-    let command = Arguments::command().name(P::NAME).about(P::ABOUT);
-    let matches = command.get_matches();
-    let arguments = match Arguments::from_arg_matches(&matches) {
+    let matches = command::<P>().get_matches();
+    let arguments = match Arguments::<P::Commands>::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    match dispatch::<P>(&arguments) {
+    match dispatch::<P>(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain::<P>(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// Everything that the program understands.
+pub fn command<P: Product>() -> clap::Command {
+    let command = Arguments::<P::Commands>::command();
+    command.name(P::NAME).about(P::ABOUT)
 }
 
 /// Errors in a file begin with its name, as editors like it; others with ours.
@@ -82,30 +114,32 @@ fn complain<P: Product>(failure: &Failure) {
     }
 }
 
-fn dispatch<P: Product>(arguments: &Arguments) -> Result<(), Failure> {
-    let config_path = arguments
-        .config
-        .clone()
-        .unwrap_or_else(|| default_config_path(P::NAME));
-    match &arguments.command {
+fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<(), Failure> {
+    let config_path = arguments.config;
+    let config_path = config_path.unwrap_or_else(|| default_config_path(P::NAME));
+    let context = Context::<P>::new(config_path, arguments.socket);
+    match arguments.command {
         Command::Run => {
             logging::init();
-            block_on(app::run::<P>(&config_path))
+            block_on(app::run::<P>(&context.config_path))
         }
-        Command::Check { json } => check::<P>(&config_path, *json),
-        Command::Status { json } => block_on(show_status::<P>(&config_path, *json)),
+        Command::Check { json } => check::<P>(&context.config_path, json),
+        Command::Status { json } => block_on(show_status(&context, json)),
+        Command::Product(command) => block_on(P::command(command, &context)),
         Command::Down => {
             logging::init();
-            block_on(down::run::<P>(&config_path))
+            block_on(down::run::<P>(&context.config_path))
         }
         Command::Wg { interface } => {
             logging::init();
             block_on(async {
-                bare::run(interface.clone())
+                bare::run(interface)
                     .await
                     .map_err(|error| Failure::environment(&error))
             })
         }
+        Command::Completions { shell } => generate::completions::<P>(shell),
+        Command::Man { directory } => generate::manual::<P>(&directory),
     }
 }
 
@@ -155,25 +189,13 @@ fn check<P: Product>(path: &Path, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn show_status<P: Product>(path: &Path, json: bool) -> Result<(), Failure> {
-    let settings = P::settings(&load::<P>(path)?.config);
-    let socket = admin::socket_path(&settings.runtime_dir, P::NAME);
-    let body = admin::client::get(&socket, "/v1/status").await?;
+async fn show_status<P: Product>(context: &Context<P>, json: bool) -> Result<(), Failure> {
+    let answer = context.client()?.get("/v1/status").await?;
     if json {
-        return print(&body);
+        return print(&answer.text());
     }
-    let status = serde_json::from_str(&body).map_err(|error| Failure::other(&error))?;
-    print(&status::render(&status, io::stdout().is_terminal()))
+    print(&status::render(&answer.json()?, is_coloured()))
 }
 
-fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(&format!("{value:#}\n"))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // `status | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(&error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
+#[cfg(test)]
+mod tests;

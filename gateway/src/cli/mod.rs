@@ -1,0 +1,106 @@
+//! Commands that only the gateway has: a client of its own admin API, and what is done to the database as a file.
+//!
+//! What a program reads goes to standard output and nothing else does: the configuration of a peer, a token, JSON. What a
+//! person should know beside goes to standard error. Secrets are never arguments, which every user of the machine can see.
+mod audit;
+mod certificate;
+mod events;
+mod files;
+mod kubeconfig;
+mod peer;
+mod qr;
+mod token;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueHint};
+use shared_daemon::cli::Context;
+use shared_daemon::cli::output::note;
+use shared_daemon::error::Failure;
+
+use crate::{Gateway, backup};
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Commands {
+    /// Add, list, change, rotate and remove peers
+    #[command(subcommand)]
+    Peer(peer::Peer),
+    /// Make, list and revoke tokens for the API inside of the tunnel
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Show the audit log, and prove that nobody changed it
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Show what happens, as it happens, until interrupted
+    Events {
+        /// Print each event as one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write all that the API has made into one file; the daemon may run meanwhile
+    ///
+    /// The file holds preshared keys: keep it as you keep private keys.
+    Backup {
+        /// The file to make; it must not exist yet
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Put a backup in the place of what the API has made; the daemon must not run
+    ///
+    /// What is there now is kept beside it as `peers.db.before-restore`.
+    Restore {
+        /// What `backup` wrote
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+/// Do it.
+pub(crate) async fn run(command: Commands, context: &Context<Gateway>) -> Result<(), Failure> {
+    match command {
+        Commands::Peer(command) => peer::run(command, context.client()?).await,
+        Commands::Token(command) => token::run(command, context.client()?).await,
+        Commands::Audit(command) => audit::run(command, context).await,
+        Commands::Events { json } => events::follow(&context.client()?, json).await,
+        Commands::Backup { file } => {
+            let settings = context.settings()?;
+            let held = backup::backup(&settings.state_dir, &file)?;
+            note(&format!("{}: {held}", file.display()));
+            Ok(())
+        }
+        Commands::Restore { file } => {
+            let settings = context.settings()?;
+            let held = backup::restore(&settings.state_dir, &settings.runtime_dir, &file)?;
+            note(&format!("restored {held}; start the daemon with `run`"));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_daemon::cli::command;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_consistent_and_every_command_is_explained() {
+        fn explained(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {argument}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(explained);
+        }
+        let mut command = command::<Gateway>();
+        command.build();
+        explained(&command);
+        command.debug_assert();
+    }
+}

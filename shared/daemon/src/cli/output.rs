@@ -1,0 +1,168 @@
+//! What commands print: for people, and with `--json` for programs.
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use serde::Serialize;
+
+use crate::error::Failure;
+
+/// What fits everywhere.
+const COLUMNS: u16 = 80;
+
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Whether standard output is for eyes, and these like colours (<https://no-color.org>).
+pub fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !refused
+}
+
+/// To standard output.
+///
+/// # Errors
+/// It can't be written; that nobody reads any more (`status | head`) is none.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(&error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// To standard output, as JSON.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(&error))?;
+    print(&format!("{text}\n"))
+}
+
+/// To standard error: what a person should know beside the result.
+pub fn note(text: &str) {
+    // Nothing is left to be done when even standard error is gone.
+    let _closed = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A table for a terminal of `columns`, one line per row. Of the columns in `elastic` what is too long ends with `…`.
+pub fn table(
+    head: &[&str],
+    elastic: &[usize],
+    rows: Vec<Vec<String>>,
+    columns: u16,
+    coloured: bool,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(columns)
+        .set_truncation_indicator("…")
+        .set_header(one_line(head.iter().map(|&name| name.to_owned()).collect()));
+    for row in rows {
+        table.add_row(one_line(row));
+    }
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if !elastic.contains(&number) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    let mut text = String::new();
+    for (number, line) in table.lines().enumerate() {
+        let (before, after) = match (number, coloured) {
+            (0, true) => (BOLD, PLAIN),
+            (_, _) => ("", ""),
+        };
+        text.extend([before, line.trim_end(), after, "\n"]);
+    }
+    text
+}
+
+fn one_line(cells: Vec<String>) -> Row {
+    let mut row = Row::from(cells);
+    row.max_height(1);
+    row
+}
+
+/// Columns of the terminal; 80 when standard output is none.
+pub fn columns() -> u16 {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col,
+        Ok(_) | Err(_) => COLUMNS,
+    }
+}
+
+/// `1.50 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut hundredths = u128::from(bytes) * 100;
+    let mut unit = "B";
+    for next in UNITS {
+        if hundredths < 102_400 {
+            break;
+        }
+        hundredths /= 1024;
+        unit = next;
+    }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100)
+    }
+}
+
+/// `1h 2m`: the two largest units.
+pub fn span(seconds: u64) -> String {
+    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    let parts: Vec<&str> = text.split(' ').take(2).collect();
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_digits_behind_the_point() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024), "1.00 KiB");
+        assert_eq!(size(1_572_864), "1.50 MiB");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        assert_eq!(span(59), "59s");
+        assert_eq!(span(90_061), "1day 1h");
+    }
+
+    #[test]
+    fn a_table_fits_and_shortens_what_does_not() {
+        let rows = vec![
+            vec!["x".repeat(90), "10.17.0.10".to_owned(), "ok".to_owned()],
+            vec![
+                "alice".to_owned(),
+                "10.17.255.254".to_owned(),
+                String::new(),
+            ],
+        ];
+        let text = table(&["NAME", "ADDRESS", "STATE"], &[0], rows, 80, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            lines[1].contains("xxx…") && lines[1].ends_with("10.17.0.10     ok"),
+            "{text}"
+        );
+        assert!(
+            lines[2].starts_with("alice ") && lines[2].ends_with("10.17.255.254"),
+            "{text}"
+        );
+        assert!(!text.contains('\x1b'));
+        assert!(table(&["A"], &[], vec![], 80, true).starts_with("\x1b[1mA\x1b[0m"));
+    }
+}
