@@ -184,14 +184,23 @@ impl Daemon {
         self.child = None;
     }
 
-    /// Resident memory in bytes (`VmRSS`).
+    /// Resident memory, with the pages of the program file.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Resident memory that is the daemon's own.
     pub fn own_bytes(&self) -> Result<u64> {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let kibibytes: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.trim().strip_suffix("kB"))
-            .context("no RssAnon in /proc/PID/status")?
+            .with_context(|| format!("no {field} in /proc/PID/status"))?
             .trim()
             .parse()?;
         Ok(kibibytes * 1024)
