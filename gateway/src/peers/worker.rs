@@ -3,6 +3,7 @@
 //!
 //! When kernel or disk refuse, the state is taken back and nobody was told anything else: what is acknowledged is on disk
 //! and in the data plane, and what is not is in neither.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub struct Worker<S: Store> {
     shared: Arc<Shared<S>>,
     state: State,
     /// Members that are in the data plane, by identifier.
-    members: std::collections::BTreeMap<Uuid, Arc<Member>>,
+    members: BTreeMap<Uuid, Arc<Member>>,
     last_allocated: [Option<IpAddr>; 2],
     looks: u32,
 }
@@ -59,6 +60,9 @@ struct Pending {
     outcome: Outcome,
     events: Vec<Event>,
 }
+
+/// Peers whose counting for the quota begins anew, or ends.
+type Begun = BTreeMap<Uuid, Option<UsageRecord>>;
 
 /// What a batch has come to so far.
 #[derive(Default)]
@@ -108,7 +112,7 @@ impl<S: Store> Worker<S> {
         let mut requests = Vec::new();
         loop {
             tokio::select! {
-                _ = &mut stopped => queue.close(),
+                _ = &mut stopped, if !queue.is_closed() => queue.close(),
                 count = queue.recv_many(&mut requests, MAX_BATCH) => {
                     if count == 0 {
                         break;
@@ -322,12 +326,12 @@ impl<S: Store> Worker<S> {
             | Change::DeleteIdempotentAnswer { .. }
             | Change::Audit(_) => None,
         });
-        let usage: Vec<_> = usage.collect();
+        let usage: Begun = usage.collect();
         let attempt = async {
-            if self.is_member_leaving(&batch.touched, now) {
+            if self.is_member_leaving(&batch.touched, &usage, now) {
                 self.read(plane).await;
             }
-            if self.update_members(&batch.touched, now) {
+            if self.update_members(&batch.touched, &usage, now) {
                 let members = Members(Arc::new(self.members.values().cloned().collect()));
                 plane
                     .change_members(members)
@@ -372,16 +376,20 @@ impl<S: Store> Worker<S> {
     }
 
     /// The member that a peer is now, if it may connect.
-    fn member_now(&self, id: Uuid, now: Timestamp) -> Option<Member> {
+    fn member_now(&self, id: Uuid, begun: &Begun, now: Timestamp) -> Option<Member> {
         let peer = self.state.peers().get(&id)?;
-        let usage = self.shared.meter().usage(id);
+        let mut usage = self.shared.meter().usage(id);
+        // The meter is told once it is written down; whether the peer may connect is decided before.
+        if let Some(Some(begun)) = begun.get(&id) {
+            usage.quota_base_bytes = begun.quota_base_bytes;
+        }
         let active = view::state(peer, &usage, now) == PeerState::Active;
         active.then(|| view::member(peer))
     }
 
-    fn is_member_leaving(&self, touched: &[Uuid], now: Timestamp) -> bool {
+    fn is_member_leaving(&self, touched: &[Uuid], begun: &Begun, now: Timestamp) -> bool {
         touched.iter().any(|id| {
-            let is = self.member_now(*id, now);
+            let is = self.member_now(*id, begun, now);
             self.members
                 .get(id)
                 .is_some_and(|was| is.is_none_or(|is| is.public_key != was.public_key))
@@ -389,10 +397,10 @@ impl<S: Store> Worker<S> {
     }
 
     /// Returns whether any member has changed.
-    fn update_members(&mut self, touched: &[Uuid], now: Timestamp) -> bool {
+    fn update_members(&mut self, touched: &[Uuid], begun: &Begun, now: Timestamp) -> bool {
         let mut changed = false;
         for &id in touched {
-            let is = self.member_now(id, now);
+            let is = self.member_now(id, begun, now);
             if self.members.get(&id).map(AsRef::as_ref) == is.as_ref() {
                 continue;
             }
