@@ -4,6 +4,11 @@
 //! own, so any number of them run at the same time. `WG_EDGE_PAUSE=1` leaves a failed world up to look around.
 mod support;
 
+mod api_durable;
+mod api_limits;
+mod api_listener;
+mod api_peers;
+mod api_undisturbed;
 mod bare_device;
 mod configuration;
 mod failover;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`topology`] | namespaces and links, removed on drop, several worlds side by side |
 //! | [`node`] | one host: commands, files and threads inside its namespaces |
+//! | [`api`] | a caller of the admin API |
 //! | [`daemon`] | a long-running program of a node: its log, signals, processor time, memory |
 //! | [`expect`] | wait until something holds, with the last reason why it did not |
 //! | [`servers`] | servers that answer "who am I", and bulk transfers with checksums |
@@ -17,6 +18,7 @@
 //! Nothing here touches links, routes, rules or switches of the namespace that the tests are started in.
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod daemon;
 pub mod edge;
 pub mod expect;
