@@ -41,6 +41,7 @@ pub(super) fn idempotency(
         .chain_update(body)
         .finalize();
     key.0.map(|key| Idempotency {
+        owner: caller.actor.principal(),
         key,
         fingerprint: fingerprint.into(),
     })

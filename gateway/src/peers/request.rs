@@ -29,6 +29,8 @@ pub struct Request {
 /// `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
+    /// Whose key it is.
+    pub owner: String,
     /// The key.
     pub key: String,
     /// SHA-256 over method, path and body.

@@ -165,7 +165,7 @@ impl<S: Store> Worker<S> {
         batch: &mut Batch,
     ) {
         if let Some(idempotency) = &request.idempotency {
-            match self.state.answer(&request.actor, &idempotency.key) {
+            match self.state.answer(&idempotency.owner, &idempotency.key) {
                 Some(known) if known.fingerprint != idempotency.fingerprint => {
                     let _nobody_waits = request.reply.send(Err(RequestError::KeyReused));
                     return;
@@ -217,7 +217,7 @@ impl<S: Store> Worker<S> {
         let mut changes = done.changes;
         if let Some(idempotency) = request.idempotency {
             changes.push(Change::PutIdempotentAnswer(IdempotentAnswer {
-                actor: request.actor.clone(),
+                actor: idempotency.owner,
                 key: idempotency.key,
                 fingerprint: idempotency.fingerprint,
                 status: done.status,

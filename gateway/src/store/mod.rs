@@ -209,7 +209,7 @@ pub struct TokenRecord {
 /// An answer that is repeated when its request is (`Idempotency-Key`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotentAnswer {
-    /// Who asked.
+    /// Whose key it is: `unix:uid=0`, `token:ID`.
     pub actor: String,
     /// The key that was sent.
     pub key: String,

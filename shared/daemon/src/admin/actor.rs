@@ -38,6 +38,14 @@ impl Actor {
             Self::Token { scopes, .. } => scopes.contains(&scope),
         }
     }
+
+    /// Who owns an `Idempotency-Key`: a user, not one of its processes; a request is often repeated by another.
+    pub fn principal(&self) -> String {
+        match self {
+            Self::Unix { uid, .. } => format!("unix:uid={uid}"),
+            Self::Token { .. } | Self::Tunnel(_) | Self::Daemon => self.to_string(),
+        }
+    }
 }
 
 /// As in the audit log.
