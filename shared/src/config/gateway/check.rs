@@ -257,12 +257,24 @@ fn admin(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
         );
     }
     let listen = listen.value;
-    report.warn(
-        at,
-        format!(
-            "{label}: this version offers the admin API on its unix socket only, so nothing will listen on {listen}"
-        ),
-    );
+    let mut services = (draft.roles.items.iter()).flat_map(|role| &role.allow.items);
+    let is_allowed = services.any(|service| {
+        let Service {
+            network,
+            ports,
+            protocol,
+        } = service.value;
+        let is_port = (ports.first..=ports.last).contains(&listen.port());
+        protocol == Protocol::Tcp && is_port && network.contains(ip)
+    });
+    if draft.roles.complete.is_ok() && !is_allowed {
+        report.warn(
+            at,
+            format!(
+                "{label}: no role allows \"{listen}/tcp\", so no peer reaches the admin API; add it to one"
+            ),
+        );
+    }
     if let Ok(Located { value: false, at }) = admin.tokens {
         report.warn(
             at,

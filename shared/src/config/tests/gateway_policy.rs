@@ -415,6 +415,23 @@ fn a_malformed_admin_listener_is_refused() {
 }
 
 #[test]
+fn an_admin_listener_that_a_role_allows_is_no_doubt() {
+    let allowed = r#"allow = ["10.17.0.0/24:8440-8450/tcp", "#;
+    let text = edited(
+        GATEWAY,
+        &[(
+            "allow = [\"10.17.5.10:6443",
+            &format!("{allowed}\"10.17.5.10:6443"),
+        )],
+    );
+    let warnings = Gateway::parse(&text, "F").unwrap().warnings;
+    assert!(
+        !lines(&warnings).iter().any(|line| line.contains("[admin]")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn admin_without_tokens_is_doubtful() {
     doubts(
         &[("tokens = true", "tokens = false")],

@@ -114,8 +114,8 @@ fn lines(findings: &[Diagnostic]) -> Vec<String> {
 }
 
 /// What the example of the interface is warned of: its `[admin] listen`.
-const ADMIN_NOTE: &str = "46:10: [admin]: this version offers the admin API on its unix socket only, \
-                          so nothing will listen on 10.17.0.1:8443";
+const ADMIN_NOTE: &str = "46:10: [admin]: no role allows \"10.17.0.1:8443/tcp\", \
+                          so no peer reaches the admin API; add it to one";
 
 /// Warnings beside [`ADMIN_NOTE`], which must be there once.
 fn lines_beside_admin_note(warnings: &[Diagnostic]) -> Vec<String> {
