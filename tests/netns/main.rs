@@ -4,6 +4,7 @@
 //! own, so any number of them run at the same time. `WG_EDGE_PAUSE=1` leaves a failed world up to look around.
 mod support;
 
+mod api_documented;
 mod api_durable;
 mod api_limits;
 mod api_listener;
