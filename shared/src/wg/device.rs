@@ -8,12 +8,13 @@ use std::time::Instant;
 use super::allowed_ips::AllowedIps;
 use super::constants::MAX_PEERS_PER_TIMEOUT;
 use super::drop_reason::DropCounters;
+use super::handshakes::HandshakeCounters;
 use super::index::IndexTable;
 use super::limits::{HandshakeGate, Mac1Check};
 use super::noise::Identity;
 use super::peer_table::{PeerSlot, PeerTable};
 use super::timers::Schedule;
-use super::{DeviceStatus, DropReason, PeerStatus, TransmitQueue};
+use super::{DeviceStatus, DropReason, HandshakeResult, PeerStatus, TransmitQueue};
 use crate::model::PrivateKey;
 
 /// A WireGuard device without its I/O.
@@ -27,6 +28,7 @@ pub struct Device {
     pub(super) gate: HandshakeGate,
     pub(super) schedule: Schedule,
     pub(super) drops: DropCounters,
+    pub(super) handshakes: HandshakeCounters,
     /// For the order of peers and of networks.
     pub(super) next_sequence: u64,
 }
@@ -69,6 +71,7 @@ impl Device {
             gate: HandshakeGate::new(now),
             schedule: Schedule::default(),
             drops: DropCounters::default(),
+            handshakes: HandshakeCounters::default(),
             next_sequence: 0,
         }
     }
@@ -97,6 +100,11 @@ impl Device {
     /// How many datagrams and packets ended for each reason.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> {
         self.drops.iter()
+    }
+
+    /// How many handshakes ended in each way.
+    pub fn handshakes(&self) -> impl Iterator<Item = (HandshakeResult, u64)> {
+        self.handshakes.iter()
     }
 
     /// Start a handshake with every peer whose endpoint is known: after a start, when the peers still hold sessions
@@ -155,7 +163,8 @@ impl Device {
             self.ensure_engine(slot);
             if let Some(peer) = self.peers.get_mut(slot) {
                 let identity = self.identity.as_ref().map(|identity| &identity.noise);
-                peer.handle_timeout(identity, out, &mut self.drops, now);
+                let counters = (&mut self.drops, &mut self.handshakes);
+                peer.handle_timeout(identity, out, counters, now);
             }
             self.reschedule(slot);
         }

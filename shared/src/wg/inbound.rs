@@ -14,7 +14,7 @@ use super::limits::Verdict;
 use super::noise::Opened;
 use super::peer_table::PeerSlot;
 use super::wire::Message;
-use super::{Device, DropReason, Ecn, PacketBatch, Path, TransmitQueue};
+use super::{Device, DropReason, Ecn, HandshakeResult, PacketBatch, Path, TransmitQueue};
 
 impl Device {
     /// Inbound: a datagram becomes a packet in `inbound`, an answer in `out`, both, or neither.
@@ -27,7 +27,8 @@ impl Device {
         out: &mut TransmitQueue,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let result = match Message::parse(datagram) {
+        let message = Message::parse(datagram);
+        let result = match message {
             Some(Message::Data {
                 receiver_index,
                 counter,
@@ -46,6 +47,9 @@ impl Device {
         };
         if let Err(reason) = result {
             self.drops.add(reason, 1);
+            if let Some(Message::Initiation | Message::Response { .. }) = message {
+                self.handshakes.add(HandshakeResult::Refused);
+            }
         }
         result
     }
@@ -116,6 +120,9 @@ impl Device {
             .get_mut(slot)
             .ok_or(DropReason::UnexpectedAnswer)?;
         let result = peer.handle_response(path, receiver_index, response, out, now);
+        if result.is_ok() {
+            self.handshakes.add(HandshakeResult::Completed);
+        }
         self.reschedule(slot);
         result
     }
@@ -162,7 +169,11 @@ impl Device {
             .ok_or(DropReason::UnknownReceiver)?;
         peer.check_session(receiver_index, now)?;
         let opened = peer.open(message, inbound.slot())?;
-        peer.data_message_received(path, receiver_index, message.len(), opened, out, now);
+        let completed =
+            peer.data_message_received(path, receiver_index, message.len(), opened, out, now);
+        if completed {
+            self.handshakes.add(HandshakeResult::Completed);
+        }
         let succeeds_another = peer.succeeds.is_some();
         self.reschedule(slot);
         if succeeds_another {

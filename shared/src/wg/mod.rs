@@ -11,10 +11,12 @@
 //! | `noise.rs` | the engine: handshake and encryption |
 //! | `allowed_ips.rs`, `index.rs`, `peer_table.rs` | address → peer, receiver index → peer, key → peer |
 //! | `limits.rs` | what a handshake of a stranger may cost |
+//! | `drop_reason.rs`, `handshakes.rs` | what is counted |
 //! | `wire.rs`, `inner.rs` | what is read of messages and of the packets in them |
 pub mod change;
 pub mod device;
 pub mod drop_reason;
+pub mod handshakes;
 pub mod packet_batch;
 pub mod transmit;
 
@@ -39,5 +41,6 @@ mod tests;
 pub use change::{AllowedIpChange, DeviceChange, DeviceStatus, PeerChange, PeerStatus};
 pub use device::{Device, OutboundPacket};
 pub use drop_reason::DropReason;
+pub use handshakes::HandshakeResult;
 pub use packet_batch::PacketBatch;
 pub use transmit::{Ecn, Path, TransmitQueue};

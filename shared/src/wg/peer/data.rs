@@ -161,7 +161,8 @@ impl Peer {
         tunnel.open(message, slot)
     }
 
-    /// All that follows from an authentic data message before its packet is looked at.
+    /// All that follows from an authentic data message before its packet is looked at. Returns whether it completed a
+    /// handshake.
     pub(in crate::wg) fn data_message_received(
         &mut self,
         path: Path,
@@ -170,7 +171,7 @@ impl Peer {
         opened: Opened,
         out: &mut TransmitQueue,
         now: Instant,
-    ) {
+    ) -> bool {
         if self.endpoint != Some(path) {
             self.endpoint = Some(path);
         }
@@ -178,7 +179,8 @@ impl Peer {
         if opened != Opened::Keepalive {
             self.data_received(now);
         }
-        if self.keypairs.received_with(receiver_index) {
+        let completed = self.keypairs.received_with(receiver_index);
+        if completed {
             self.handshake.replay_guarded = true;
             self.handshake_complete(now);
             self.flush_staged(out, now);
@@ -191,5 +193,6 @@ impl Peer {
             self.handshake.renewed_on_receive = true;
             self.start_handshake(out, now);
         }
+        completed
     }
 }

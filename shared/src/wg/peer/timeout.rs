@@ -6,10 +6,11 @@ use crate::wg::constants::{
     ERASE_KEYS_AFTER, KEEPALIVE_TIMEOUT, MAX_HANDSHAKE_ATTEMPTS, MAX_RETRY_PAUSE,
 };
 use crate::wg::drop_reason::DropCounters;
+use crate::wg::handshakes::HandshakeCounters;
 use crate::wg::index::IndexPrefix;
 use crate::wg::noise::{Engine as _, Identity};
 use crate::wg::timers::Timer;
-use crate::wg::{DropReason, TransmitQueue};
+use crate::wg::{DropReason, HandshakeResult, TransmitQueue};
 
 impl Peer {
     /// Start a handshake as soon as [`handle_timeout`](Self::handle_timeout) is called.
@@ -21,12 +22,14 @@ impl Peer {
         &mut self,
         identity: Option<&Identity>,
         out: &mut TransmitQueue,
-        drops: &mut DropCounters,
+        (drops, handshakes): (&mut DropCounters, &mut HandshakeCounters),
         now: Instant,
     ) {
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
-                Timer::RetransmitHandshake => self.retransmit_handshake(out, drops, now),
+                Timer::RetransmitHandshake => {
+                    self.retransmit_handshake(out, drops, handshakes, now);
+                }
                 Timer::PassiveKeepalive => self.send_passive_keepalive(out, now),
                 Timer::NoAnswer => {
                     self.let_kernel_choose_source();
@@ -47,6 +50,7 @@ impl Peer {
         &mut self,
         out: &mut TransmitQueue,
         drops: &mut DropCounters,
+        handshakes: &mut HandshakeCounters,
         now: Instant,
     ) {
         if self.handshake.attempts < MAX_HANDSHAKE_ATTEMPTS {
@@ -55,6 +59,7 @@ impl Peer {
             self.initiate(out, now);
             return;
         }
+        handshakes.add(HandshakeResult::GivenUp);
         drops.add(DropReason::HandshakeGivenUp, self.staged.len() as u64);
         self.staged.clear();
         self.timers.stop(Timer::PassiveKeepalive);

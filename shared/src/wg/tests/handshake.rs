@@ -278,3 +278,40 @@ fn unconfirmed_sessions_never_carry_data_however_many_there_are() {
         }
     }
 }
+
+#[test]
+fn a_handshake_is_counted_once_by_each_end_when_it_is_complete() {
+    let mut world = World::pair();
+    world.send(0, 1, 100).unwrap();
+    let [initiation] = world.intercept().try_into().unwrap();
+    world.inject(1, &initiation).unwrap();
+    assert_eq!([world.handshakes(0), world.handshakes(1)], [[0; 3]; 2]);
+    world.deliver();
+    world.send(0, 1, 100).unwrap();
+    world.deliver();
+    assert_eq!([world.handshakes(0), world.handshakes(1)], [[1, 0, 0]; 2]);
+}
+
+#[test]
+fn refused_handshakes_are_counted_and_other_datagrams_are_not() {
+    let mut world = World::pair();
+    world.send(0, 1, 100).unwrap();
+    let [initiation] = world.intercept().try_into().unwrap();
+    world.inject(1, &initiation).unwrap();
+    world.inject(1, &initiation).unwrap_err();
+    let mut short = initiation;
+    short.bytes.pop();
+    world.inject(1, &short).unwrap_err();
+    assert_eq!(world.handshakes(1), [0, 0, 1]);
+}
+
+#[test]
+fn what_a_removed_peer_did_stays_counted() {
+    let mut world = World::connected_pair();
+    let before = world.handshakes(0);
+    assert_eq!(before, [1, 0, 0]);
+    let mut peer = world.peer(0);
+    peer.remove = true;
+    world.change_peer(0, peer);
+    assert_eq!(world.handshakes(0), before);
+}

@@ -149,6 +149,7 @@ fn initiations_are_repeated_for_90_s_with_jitter_and_then_given_up() {
     );
     assert!(pauses.iter().any(|&pause| pause != pauses[0]));
     assert_eq!(world.drops(0, DropReason::HandshakeGivenUp), 1);
+    assert_eq!(world.handshakes(0), [0, 1, 0]);
     world.send(0, 1, 60).unwrap();
     world.intercept().pop().unwrap();
 }

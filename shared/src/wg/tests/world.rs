@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::model::{PresharedKey, PrivateKey, PublicKey};
 use crate::wg::{
-    AllowedIpChange, Device, DeviceChange, DropReason, Ecn, OutboundPacket, PacketBatch, Path,
-    PeerChange, PeerStatus, TransmitQueue,
+    AllowedIpChange, Device, DeviceChange, DropReason, Ecn, HandshakeResult, OutboundPacket,
+    PacketBatch, Path, PeerChange, PeerStatus, TransmitQueue,
 };
 
 pub(super) const MTU: usize = 1420;
@@ -301,6 +301,19 @@ impl World {
     pub(super) fn drops(&self, node: usize, reason: DropReason) -> u64 {
         let mut drops = self.nodes[node].device.drops();
         drops.find(|&(found, _)| found == reason).unwrap().1
+    }
+
+    /// Completed, given up, refused.
+    pub(super) fn handshakes(&self, node: usize) -> [u64; 3] {
+        let counted: Vec<_> = self.nodes[node].device.handshakes().collect();
+        let counts = counted.iter().map(|&(_, count)| count).collect::<Vec<_>>();
+        assert!(
+            counted
+                .iter()
+                .map(|&(result, _)| result)
+                .eq(HandshakeResult::ALL)
+        );
+        counts.try_into().unwrap()
     }
 
     /// Message types in the order in which they were sent since the last call.
