@@ -220,7 +220,10 @@ impl<P: Product> App<P> {
     /// others may have removed something. On any error the running configuration stays.
     async fn reload(&mut self) {
         notify(&[sd_notify::NotifyState::Reloading]);
-        match self.try_reload().await {
+        let outcome = self.try_reload().await;
+        let applies = Arc::clone(self.plane.lock().await.applies());
+        applies.count(outcome.is_ok());
+        match outcome {
             Ok(()) => info!("configuration taken"),
             Err(failure) => {
                 for line in failure.to_string().lines() {

@@ -10,6 +10,7 @@
 //! | [`datapath`] | the data plane: worker thread, TUN, UDP |
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
+//! | [`applies`] | how often that worked |
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`metrics`] | the status for Prometheus |
@@ -20,6 +21,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod applies;
 pub mod bare;
 pub mod cli;
 pub mod datapath;

@@ -7,6 +7,7 @@ use shared::wg::DeviceChange;
 use tokio::sync::{Mutex, watch};
 use tracing::error;
 
+use crate::applies::Applies;
 use crate::datapath::Control;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
@@ -26,6 +27,7 @@ pub struct Plane<P: Product> {
     preshared_keys: PresharedKeys,
     model: Arc<Model>,
     taken: watch::Sender<Arc<Model>>,
+    applies: Arc<Applies>,
 }
 
 /// What a plane is made from: everything is in place already.
@@ -78,6 +80,7 @@ impl<P: Product> Plane<P> {
             preshared_keys: now.preshared_keys,
             taken: watch::Sender::new(Arc::clone(&model)),
             model,
+            applies: Arc::default(),
         }
     }
 
@@ -116,6 +119,11 @@ impl<P: Product> Plane<P> {
         &self.control
     }
 
+    /// How often something was put in place. Whoever reloads counts that itself: a file that can't be read never gets here.
+    pub fn applies(&self) -> &Arc<Applies> {
+        &self.applies
+    }
+
     /// Every model that is taken, from the present one on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Model>> {
         self.taken.subscribe()
@@ -127,7 +135,9 @@ impl<P: Product> Plane<P> {
     /// What the kernel refused; the members of before are in place again.
     pub async fn change_members(&mut self, members: P::Members) -> Result<(), Failure> {
         let model = P::model(&self.config, &self.environment, &members);
-        if let Err(failure) = self.step_to(&model).await {
+        let stepped = self.step_to(&model).await;
+        self.applies.count(stepped.is_ok());
+        if let Err(failure) = stepped {
             self.go_back(&self.settings).await;
             return Err(failure);
         }

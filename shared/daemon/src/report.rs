@@ -13,6 +13,7 @@ use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
 use tokio::sync::{Mutex, watch};
 
+use crate::applies::Applies;
 use crate::datapath::Control;
 use crate::error::Failure;
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
@@ -34,6 +35,7 @@ pub struct Report {
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
+    applies: Arc<Applies>,
     started_at: SystemTime,
 }
 
@@ -49,6 +51,7 @@ impl Report {
             control: plane.control().clone(),
             kernel: Arc::clone(plane.kernel()),
             model: plane.subscribe(),
+            applies: Arc::clone(plane.applies()),
             started_at,
         }
     }
@@ -87,6 +90,8 @@ impl Report {
                 .filter(|(name, _)| !name.starts_with(PUBLISH_COUNTER))
                 .collect(),
             dropped_packets: counters.dropped_by_reason(),
+            handshakes: counters.handshakes_by_result(),
+            applies: self.applies.by_result(),
             io: counters.io_by_name(),
         })
     }

@@ -183,6 +183,8 @@ mod tests {
             }],
             refused_packets: BTreeMap::from([("guard_ipv4".to_owned(), 7)]),
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),
+            handshakes: BTreeMap::new(),
+            applies: BTreeMap::new(),
             io: BTreeMap::new(),
         }
     }

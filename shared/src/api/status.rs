@@ -34,6 +34,14 @@ pub struct Status {
     pub refused_packets: BTreeMap<String, u64>,
     /// Datagrams and packets that the tunnel dropped, by reason.
     pub dropped_packets: BTreeMap<String, u64>,
+    /// Handshakes of the tunnel since the start, by how they ended.
+    #[serde(default)]
+    #[schema(required)]
+    pub handshakes: BTreeMap<String, u64>,
+    /// Configurations and changes of peers that were put in place (`ok`) or not (`failed`) since the start.
+    #[serde(default)]
+    #[schema(required)]
+    pub applies: BTreeMap<String, u64>,
     /// Traffic between kernel and tunnel, by kind.
     pub io: BTreeMap<String, u64>,
 }

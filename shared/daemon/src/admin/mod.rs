@@ -117,7 +117,8 @@ async fn prometheus(
     caller: Caller,
 ) -> ApiResult<Response> {
     caller.require(Scope::Read)?;
-    let text = metrics::text(&report(&*reporter).await?);
+    let status = report(&*reporter).await?;
+    let text = metrics::text(&status, &metrics::Process::of_self());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, text).into_response())
 }

@@ -39,6 +39,8 @@ pub(super) fn status(problems: &[&str]) -> Status {
         publishes: Vec::new(),
         refused_packets: std::collections::BTreeMap::new(),
         dropped_packets: std::collections::BTreeMap::new(),
+        handshakes: std::collections::BTreeMap::new(),
+        applies: std::collections::BTreeMap::new(),
         io: std::collections::BTreeMap::new(),
     }
 }

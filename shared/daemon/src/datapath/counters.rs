@@ -1,7 +1,7 @@
 //! What was moved and what was dropped, since the start.
 use std::collections::BTreeMap;
 
-use shared::wg::DropReason;
+use shared::wg::{DropReason, HandshakeResult};
 use shared_os::udp;
 
 /// Counters of a data path.
@@ -9,6 +9,8 @@ use shared_os::udp;
 pub struct Counters {
     /// Packets and datagrams that the device dropped, by reason.
     pub drops: Vec<(DropReason, u64)>,
+    /// Handshakes, by how they ended.
+    pub handshakes: Vec<(HandshakeResult, u64)>,
     /// The TUN side.
     pub tun: TunCounters,
     /// The UDP side.
@@ -21,6 +23,14 @@ impl Counters {
         let named = self.drops.iter();
         named
             .map(|(reason, count)| (reason.as_str().to_owned(), *count))
+            .collect()
+    }
+
+    /// How handshakes ended, by the name of the result.
+    pub fn handshakes_by_result(&self) -> BTreeMap<String, u64> {
+        let named = self.handshakes.iter();
+        named
+            .map(|(result, count)| (result.as_str().to_owned(), *count))
             .collect()
     }
 

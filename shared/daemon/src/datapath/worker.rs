@@ -186,6 +186,7 @@ impl Worker {
     fn counters(&self) -> Counters {
         Counters {
             drops: self.device.drops().collect(),
+            handshakes: self.device.handshakes().collect(),
             tun: self.tun.counters,
             udp: *self.udp.counters(),
         }

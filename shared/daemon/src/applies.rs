@@ -1,0 +1,27 @@
+//! How often a configuration, or a change of peers, was put in place.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters since the start of the process. The configuration that it started with is not among them: had that failed, there
+/// would be no process.
+#[derive(Debug, Default)]
+pub struct Applies {
+    ok: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Applies {
+    /// Count one.
+    pub fn count(&self, is_ok: bool) {
+        let counter = if is_ok { &self.ok } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `ok` and `failed`.
+    pub fn by_result(&self) -> BTreeMap<String, u64> {
+        [("ok", &self.ok), ("failed", &self.failed)]
+            .into_iter()
+            .map(|(result, counter)| (result.to_owned(), counter.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
