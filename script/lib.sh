@@ -25,6 +25,7 @@ jq            jq
 openssl       openssl
 socat         socat
 unshare       util-linux
+promtool      prometheus
 '
 # The same for libraries: name for pkg-config, Debian package.
 readonly NEEDED_LIBRARIES='
@@ -53,8 +54,8 @@ missing_packages() {
     done <<<"$NEEDED_LIBRARIES"
 }
 
-# Installs Debian packages. Debian starts daemons when it installs them; haproxy, keepalived and nginx must not run on this
-# host, so policy-rc.d (see invoke-rc.d(8)) forbids it meanwhile.
+# Installs Debian packages. Debian starts daemons when it installs them; haproxy, keepalived, nginx and prometheus must not
+# run on this host, so policy-rc.d (see invoke-rc.d(8)) forbids it meanwhile.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d ours='' status=0
     if [[ ! -e $policy ]]; then

@@ -19,6 +19,7 @@ mod interop;
 mod junk;
 mod lan_refuses;
 mod lifecycle;
+mod metrics;
 mod neighbours;
 mod path_mtu;
 mod reload;

@@ -1,0 +1,117 @@
+//! The metrics page of a running gateway, and what is built on it: alert rules and dashboard, each tried in the real tool.
+mod dashboard;
+mod page;
+mod scrape;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use tests::edge::{Edge, Setup};
+use tests::world::LightWorld;
+
+use self::page::Page;
+use crate::support::with_edge;
+
+/// Whole files that name metrics.
+const RULES: [&str; 2] = ["prometheus/alerts.yml", "prometheus/alerts.test.yml"];
+
+/// A file under `packaging`.
+fn packaging(path: &str) -> Result<PathBuf> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+    let file = file.join(path);
+    file.canonicalize()
+        .with_context(|| format!("no {}", file.display()))
+}
+
+fn text_of(path: &str) -> Result<String> {
+    Ok(std::fs::read_to_string(packaging(path)?)?)
+}
+
+/// The page by the admin socket, as it is now.
+fn page_of(world: &LightWorld) -> Result<Page> {
+    let socket = world.vps.dir().join("run/wg-edge/gateway.sock");
+    let socket = socket.to_str().context("not UTF-8")?;
+    let text = world.vps.run(&[
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--unix-socket",
+        socket,
+        "http://localhost/metrics",
+    ])?;
+    Page::parse(text)
+}
+
+fn with_page(test: impl FnOnce(&mut LightWorld, &mut Edge, Page) -> Result<()>) {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let page = page_of(world)?;
+        test(world, edge, page)
+    });
+}
+
+#[test]
+fn the_page_is_to_the_liking_of_promtool() {
+    with_page(|world, _edge, page| {
+        // Lints as well: units, suffixes, descriptions.
+        let command = ["promtool", "check", "metrics"];
+        let said = world.vps.run_with_input(&command, page.text())?;
+        assert_eq!(said, "");
+        Ok(())
+    });
+}
+
+#[test]
+fn rules_and_dashboard_name_only_what_the_page_has() {
+    with_page(|_world, _edge, page| {
+        for file in RULES {
+            page.has_all_of(file, &text_of(file)?)?;
+        }
+        for expression in dashboard::Dashboard::read()?.expressions()? {
+            page.has_all_of("the dashboard", &expression)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_reload_is_counted_and_no_counter_goes_back() {
+    with_page(|world, edge, before| {
+        let applied = |page: &Page, result: &str| {
+            page.value(&format!("edge_apply_total{{result=\"{result}\"}}"))
+        };
+        assert_eq!(applied(&before, "ok")?, 0.0);
+        edge.gateway.reload(|text| {
+            text.replace("ports     = [80, 443]", "ports     = [80]")
+                .replace("listen_port = 51820", "listen_port = 51821")
+        })?;
+        edge.gateway
+            .reload(|text| text.replace("listen_port = 51821", "listen_port = 51820"))?;
+        edge.gateway
+            .reload(|text| text.replace("vip       =", "vips      ="))?;
+        let after = page_of(world)?;
+        assert_eq!(applied(&after, "ok")?, 2.0);
+        assert_eq!(applied(&after, "failed")?, 1.0);
+        for (series, value) in before.counters() {
+            let now = after.value(series)?;
+            assert!(now >= value, "{series} went from {value} to {now}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_page_tells_of_the_first_handshake_and_of_the_process() {
+    with_page(|_world, edge, page| {
+        assert!(page.value("edge_handshake_total{result=\"completed\"}")? >= 1.0);
+        let online = "edge_peers{kind=\"lan_server\",state=\"online\"}";
+        assert_eq!(page.value(online)?, 1.0);
+        let open = std::fs::read_dir(format!("/proc/{}/fd", edge.gateway.daemon.pid()))?;
+        let open = f64::from(u32::try_from(open.count())?);
+        // The connection that asked for the page was one more.
+        assert!((open..=open + 2.0).contains(&page.value("process_open_fds")?));
+        let spent = edge.gateway.daemon.cpu_time()?.as_secs_f64();
+        assert!(page.value("process_cpu_seconds_total")? <= spent);
+        Ok(())
+    });
+}
