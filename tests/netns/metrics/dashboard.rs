@@ -24,28 +24,25 @@ impl Dashboard {
     }
 
     fn panels(&self) -> Result<&Vec<Value>> {
-        self.0["panels"].as_array().context("no panels")
+        let panels = self.0.get("panels").and_then(Value::as_array);
+        panels.context("no panels")
     }
 
     /// Every query of panels and annotations, with the dashboard's variables filled in as for all gateways.
     pub(super) fn expressions(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for panel in self.panels()? {
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                found.push(target["expr"].as_str().context("a target without expr")?);
-            }
-        }
-        let annotations = self.0["annotations"]["list"].as_array();
-        for annotation in annotations.into_iter().flatten() {
-            found.push(annotation["expr"].as_str().context("no expr")?);
-        }
-        let filled = found.into_iter().map(|expression| {
-            expression
+        let panels = self.panels()?.iter().map(|panel| panel.get("targets"));
+        let annotations = self.0.pointer("/annotations/list");
+        let asking = panels.chain([annotations]).flatten();
+        let asking = asking.filter_map(Value::as_array).flatten();
+        let filled = asking.map(|asking| {
+            let expression = asking.get("expr").and_then(Value::as_str);
+            Ok(expression
+                .with_context(|| format!("no expr: {asking}"))?
                 .replace("$__rate_interval", "10s")
                 .replace("$__range", "1h")
-                .replace("$instance", ".*")
+                .replace("$instance", ".*"))
         });
-        let filled: Vec<String> = filled.collect();
+        let filled: Vec<String> = filled.collect::<Result<_>>()?;
         ensure!(
             filled.iter().all(|expression| !expression.contains('$')),
             "a variable that the dashboard does not have: {filled:?}"

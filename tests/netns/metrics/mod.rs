@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use tests::edge::{Edge, Setup};
+use tests::servers::ask_tcp;
 use tests::world::LightWorld;
+use tests::world::addresses::public;
 
 use self::page::Page;
 use crate::support::with_edge;
@@ -44,7 +46,8 @@ fn page_of(world: &LightWorld) -> Result<Page> {
 }
 
 fn with_page(test: impl FnOnce(&mut LightWorld, &mut Edge, Page) -> Result<()>) {
-    with_edge(Setup::new().unwrap(), |world, edge| {
+    let setup = Setup::new().expect("keys can be made");
+    with_edge(setup, |world, edge| {
         let page = page_of(world)?;
         test(world, edge, page)
     });
@@ -76,11 +79,18 @@ fn rules_and_dashboard_name_only_what_the_page_has() {
 
 #[test]
 fn a_reload_is_counted_and_no_counter_goes_back() {
-    with_page(|world, edge, before| {
+    with_page(|world, edge, _| {
+        ask_tcp(&world.client, public(80))?;
+        ask_tcp(&world.stranger, public(80)).expect_err("the guard drops it");
+        let before = page_of(world)?;
+        let service = "edge_publish_packets_total{publish=\"ingress\",vip=\"10.17.5.30\"}";
+        assert_eq!(before.value::<u64>(service)?, 1);
+        let guard = "edge_origin_guard_dropped_total{family=\"ipv4\"}";
+        assert!(before.value::<u64>(guard)? > 0);
         let applied = |page: &Page, result: &str| {
-            page.value(&format!("edge_apply_total{{result=\"{result}\"}}"))
+            page.value::<u64>(&format!("edge_apply_total{{result=\"{result}\"}}"))
         };
-        assert_eq!(applied(&before, "ok")?, 0.0);
+        assert_eq!(applied(&before, "ok")?, 0);
         edge.gateway.reload(|text| {
             text.replace("ports     = [80, 443]", "ports     = [80]")
                 .replace("listen_port = 51820", "listen_port = 51821")
@@ -90,11 +100,11 @@ fn a_reload_is_counted_and_no_counter_goes_back() {
         edge.gateway
             .reload(|text| text.replace("vip       =", "vips      ="))?;
         let after = page_of(world)?;
-        assert_eq!(applied(&after, "ok")?, 2.0);
-        assert_eq!(applied(&after, "failed")?, 1.0);
-        for (series, value) in before.counters() {
-            let now = after.value(series)?;
-            assert!(now >= value, "{series} went from {value} to {now}");
+        assert_eq!(applied(&after, "ok")?, 2);
+        assert_eq!(applied(&after, "failed")?, 1);
+        for series in before.counters() {
+            let (then, now): (f64, f64) = (before.value(series)?, after.value(series)?);
+            assert!(now >= then, "{series} went from {then} to {now}");
         }
         Ok(())
     });
@@ -103,15 +113,15 @@ fn a_reload_is_counted_and_no_counter_goes_back() {
 #[test]
 fn the_page_tells_of_the_first_handshake_and_of_the_process() {
     with_page(|_world, edge, page| {
-        assert!(page.value("edge_handshake_total{result=\"completed\"}")? >= 1.0);
+        assert!(page.value::<u64>("edge_handshake_total{result=\"completed\"}")? >= 1);
         let online = "edge_peers{kind=\"lan_server\",state=\"online\"}";
-        assert_eq!(page.value(online)?, 1.0);
+        assert_eq!(page.value::<u64>(online)?, 1);
         let open = std::fs::read_dir(format!("/proc/{}/fd", edge.gateway.daemon.pid()))?;
-        let open = f64::from(u32::try_from(open.count())?);
+        let open = open.count();
         // The connection that asked for the page was one more.
-        assert!((open..=open + 2.0).contains(&page.value("process_open_fds")?));
+        assert!((open..=open + 2).contains(&page.value("process_open_fds")?));
         let spent = edge.gateway.daemon.cpu_time()?.as_secs_f64();
-        assert!(page.value("process_cpu_seconds_total")? <= spent);
+        assert!(page.value::<f64>("process_cpu_seconds_total")? <= spent);
         Ok(())
     });
 }

@@ -1,5 +1,7 @@
 //! A metrics page, as far as tests look at it. That the format is right is promtool's to say.
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::str::FromStr;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -13,7 +15,7 @@ const CLOSED_LABELS: [&str; 5] = ["reason", "kind", "result", "state", "family"]
 #[derive(Debug)]
 pub(super) struct Page {
     text: String,
-    series: BTreeMap<String, f64>,
+    series: BTreeMap<String, String>,
 }
 
 impl Page {
@@ -21,7 +23,7 @@ impl Page {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let series = samples.map(|line| {
             let (series, value) = line.rsplit_once(' ').context("no value")?;
-            Ok((series.to_owned(), value.parse()?))
+            Ok((series.to_owned(), value.to_owned()))
         });
         let series = series.collect::<Result<_>>()?;
         Ok(Self { text, series })
@@ -31,18 +33,20 @@ impl Page {
         &self.text
     }
 
-    /// The value of a series, written as on the page.
-    pub(super) fn value(&self, series: &str) -> Result<f64> {
+    /// The number of a series, written as on the page.
+    pub(super) fn value<N: FromStr<Err: Error + Send + Sync + 'static>>(
+        &self,
+        series: &str,
+    ) -> Result<N> {
         let value = self.series.get(series);
-        value.copied().with_context(|| format!("no {series}"))
+        let value = value.with_context(|| format!("no {series}"))?;
+        value.parse().with_context(|| format!("{series} {value}"))
     }
 
     /// Every series that may only go up.
-    pub(super) fn counters(&self) -> impl Iterator<Item = (&str, f64)> {
-        let series = self.series.iter();
-        series
-            .filter(|(series, _)| name_of(series).ends_with("_total"))
-            .map(|(series, &value)| (series.as_str(), value))
+    pub(super) fn counters(&self) -> impl Iterator<Item = &str> {
+        let series = self.series.keys().map(String::as_str);
+        series.filter(|series| name_of(series).ends_with("_total"))
     }
 
     /// Fails when a text names a metric that has no sample here, or a value of a label with fixed values that is not here.
@@ -75,7 +79,7 @@ fn values_of<'a>(label: &str, text: &'a str) -> Vec<&'a str> {
     for operator in ["=\"", "!=\"", "=~\"", "!~\""] {
         let begin = format!("{label}{operator}");
         for (place, _) in text.match_indices(&begin) {
-            let value = &text[place + begin.len()..];
+            let value = text.get(place + begin.len()..).unwrap_or_default();
             let value = value.split('"').next().unwrap_or_default();
             found.extend(value.split('|').filter(|value| !value.starts_with('$')));
         }

@@ -1,5 +1,5 @@
-//! The real Prometheus on a laptop in the tunnel, configured as documented: it gets in with a token and no otherwise, takes
-//! the rules, and answers every query of the dashboard.
+//! The rules in promtool, and the real Prometheus on a laptop in the tunnel, configured as documented: it gets in with a token
+//! and no otherwise, takes the rules, and answers every query of the dashboard.
 use std::process::Command;
 use std::time::Duration;
 
@@ -109,7 +109,11 @@ fn read_token(world: &LightWorld, edge: &Edge) -> Result<String> {
         "http://localhost/v1/tokens",
     ])?;
     let answer: Value = serde_json::from_str(&answer)?;
-    Ok(answer["secret"].as_str().context("no secret")?.to_owned())
+    Ok(answer
+        .get("secret")
+        .and_then(Value::as_str)
+        .context("no secret")?
+        .to_owned())
 }
 
 /// With the documented configuration, but faster, and with its files in the node's directory.
@@ -140,7 +144,7 @@ fn start(node: &Node, token: &str) -> Result<Daemon> {
     )
 }
 
-/// Evaluates an expression of PromQL; fails as Prometheus does when it is none.
+/// Evaluates an expression; fails as Prometheus does when it is none.
 fn query(node: &Node, expression: &str) -> Result<Vec<Value>> {
     let answer = ask(
         node,
@@ -152,16 +156,19 @@ fn query(node: &Node, expression: &str) -> Result<Vec<Value>> {
         ],
     )
     .with_context(|| expression.to_owned())?;
-    match &answer["data"]["result"] {
-        Value::Array(samples) => Ok(samples.clone()),
-        other => bail!("{expression}: {other}"),
+    match answer.pointer("/data/result") {
+        Some(Value::Array(samples)) => Ok(samples.clone()),
+        other => bail!("{expression}: {other:?}"),
     }
 }
 
 fn ask(node: &Node, arguments: &[&str]) -> Result<Value> {
     let command = [&["curl", "--silent", "--show-error"], arguments].concat();
     let answer: Value = serde_json::from_str(&node.run(&command)?)?;
-    ensure!(answer["status"] == "success", "{answer}");
+    let succeeded = answer
+        .get("status")
+        .is_some_and(|status| status == "success");
+    ensure!(succeeded, "{answer}");
     Ok(answer)
 }
 
@@ -170,7 +177,8 @@ fn one_value(node: &Node, expression: &str) -> Result<String> {
     let [sample] = samples.as_slice() else {
         bail!("{expression}: {samples:?}");
     };
-    Ok(sample["value"][1].as_str().context("no value")?.to_owned())
+    let value = sample.pointer("/value/1").and_then(Value::as_str);
+    Ok(value.context("no value")?.to_owned())
 }
 
 /// Those that leave nothing out have an answer, too: with a label that does not match, a join is empty without a word.
@@ -192,12 +200,14 @@ fn every_query_is_answered(node: &Node) -> Result<()> {
 fn rules_are_evaluated(node: &Node) -> Result<()> {
     eventually(WITHIN, "every rule was evaluated", || {
         let answer = ask(node, &["http://127.0.0.1:9090/api/v1/rules"])?;
-        let rules = answer["data"]["groups"][0]["rules"].as_array();
-        let rules = rules.context("no rules")?;
+        let rules = answer.pointer("/data/groups/0/rules");
+        let rules = rules.and_then(Value::as_array).context("no rules")?;
         ensure!(rules.len() > 5);
         for rule in rules {
-            ensure!(rule["health"] == "ok", "{rule}");
-            ensure!(rule["state"] == "inactive", "{rule}");
+            for (field, expected) in [("health", "ok"), ("state", "inactive")] {
+                let is_so = rule.get(field).is_some_and(|found| found == expected);
+                ensure!(is_so, "{rule}");
+            }
         }
         Ok(())
     })
