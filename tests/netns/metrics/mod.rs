@@ -125,3 +125,24 @@ fn the_page_tells_of_the_first_handshake_and_of_the_process() {
         Ok(())
     });
 }
+
+#[test]
+fn the_page_of_a_lan_server_goes_through_a_text_collector() {
+    with_page(|world, _edge, _| {
+        // As documented; the collector's own process_* would be there twice.
+        let socket = world.lan_host.dir().join("run/wg-edge/lan-server.sock");
+        let command = format!(
+            "curl -s --unix-socket {} http://localhost/metrics | grep -Ev '^(# (HELP|TYPE) )?process_'",
+            socket.display()
+        );
+        let text = world.lan_host.run(&["sh", "-c", &command])?;
+        assert!(!text.contains("process_"), "{text}");
+        let check = ["promtool", "check", "metrics"];
+        assert_eq!(world.lan_host.run_with_input(&check, &text)?, "");
+        let page = Page::parse(text)?;
+        assert_eq!(page.value::<u64>("edge_ready")?, 1);
+        let online = "edge_peers{kind=\"gateway\",state=\"online\"}";
+        assert_eq!(page.value::<u64>(online)?, 1);
+        Ok(())
+    });
+}
