@@ -33,7 +33,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// To standard output, as JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(&error))?;
     print(&format!("{text}\n"))
