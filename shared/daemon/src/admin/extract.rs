@@ -4,7 +4,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use hyper::body::Body as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use shared::api::problem::FieldError;
 use shared::api::scope::Scope;
 
@@ -88,6 +88,14 @@ fn check_media_type(headers: &HeaderMap) -> ApiResult<()> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+    // Serde would take an array for a structure: its fields in their order, which nobody has promised.
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    if !is_object && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return Err(ApiError::invalid(vec![FieldError {
+            pointer: String::new(),
+            detail: "an object is expected".to_owned(),
+        }]));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -188,17 +196,30 @@ impl IfMatch {
             if text.trim() == "*" {
                 return Ok(Some(Self::Any));
             }
-            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-                let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-                if opaque.len() < 2 || !opaque.starts_with('"') || !opaque.ends_with('"') {
-                    return Err(bad_etag());
-                }
+            let mut rest = text.trim_matches([' ', '\t', ',']);
+            while !rest.is_empty() {
+                let (tag, after) = split_etag(rest).ok_or_else(bad_etag)?;
                 // A weak one never matches: the comparison is strong.
                 tags.push(tag.to_owned());
+                rest = after.trim_start_matches([' ', '\t', ',']);
             }
+        }
+        if present && tags.is_empty() {
+            return Err(bad_etag());
         }
         Ok(present.then_some(Self::OneOf(tags)))
     }
+}
+
+/// The first of a list of tags, with its quotes, and what follows it. A comma may stand inside of the quotes (RFC 9110
+/// §8.8.3), so they can't be split at commas.
+fn split_etag(list: &str) -> Option<(&str, &str)> {
+    let opaque = list.strip_prefix("W/").unwrap_or(list);
+    let inner = opaque.strip_prefix('"')?;
+    let end = list.len() - inner.len() + inner.find('"')? + 1;
+    let (tag, rest) = list.split_at_checked(end)?;
+    let ends = rest.is_empty() || rest.trim_start_matches([' ', '\t']).starts_with(',');
+    ends.then_some((tag, rest))
 }
 
 fn bad_etag() -> ApiError {
@@ -277,3 +298,6 @@ impl Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
