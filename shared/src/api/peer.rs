@@ -146,12 +146,14 @@ pub struct CreatePeer {
     pub name: String,
     /// The client's key, 32 bytes in base64: its private key stays with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     pub public_key: Option<String>,
     /// Make a key pair and tell the private key once, in the answer.
     #[serde(default)]
     pub generate_key: bool,
     /// `generate` (default), `none`, or 32 bytes in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(generate|none|[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)$")]
     pub preshared_key: Option<String>,
     /// Tunnel addresses, one per family at most; without them one of each family of the tunnel is allocated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -275,12 +277,14 @@ where
 pub struct RotatePeer {
     /// The client's new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     pub public_key: Option<String>,
     /// Make a key pair and tell the private key once, in the answer.
     #[serde(default)]
     pub generate_key: bool,
     /// As in [`CreatePeer`], for the new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(generate|none|[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)$")]
     pub preshared_key: Option<String>,
     /// How long the old key goes on when the new one is not used; a day when not given, 0 changes over at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -324,9 +328,11 @@ impl fmt::Debug for Secrets {
 pub struct ConfigSecrets {
     /// The client's private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     pub private_key: Option<String>,
     /// The preshared key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     pub preshared_key: Option<String>,
 }
 

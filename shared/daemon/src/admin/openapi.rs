@@ -1,6 +1,7 @@
 //! The specification: made from the same router that serves, and completed by what every operation has in common.
 use shared::api::problem::{MEDIA_TYPE, Problem};
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
@@ -37,6 +38,17 @@ const BODY_PROBLEMS: [(&str, &str); 4] = [
     (
         "422",
         "The body can be read and makes no sense; `errors` says where.",
+    ),
+];
+
+/// What headers may hold: name, pattern. A header is there or not, it is never null.
+const HEADERS: [(&str, &str); 2] = [
+    // One to 255 visible characters.
+    ("Idempotency-Key", "^[!-~]{1,255}$"),
+    // RFC 9110 §13.1.1 and §8.8.3: anything, or tags.
+    (
+        "If-Match",
+        "^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$",
     ),
 ];
 
@@ -84,6 +96,7 @@ pub(super) fn complete(api: &mut OpenApi) {
         let open = matches!(path.as_str(), "/healthz" | "/readyz");
         for operation in operations(item) {
             add(operation, &COMMON_PROBLEMS);
+            say_what_headers_hold(operation);
             if operation.request_body.is_some() {
                 add(operation, &BODY_PROBLEMS);
             }
@@ -105,6 +118,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     ]
     .into_iter()
     .flatten()
+}
+
+fn say_what_headers_hold(operation: &mut Operation) {
+    let parameters = operation.parameters.iter_mut().flatten();
+    for header in parameters.filter(|of| of.parameter_in == ParameterIn::Header) {
+        let known = HEADERS.iter().find(|(name, _)| *name == header.name);
+        let pattern = known.map(|(_, pattern)| *pattern);
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        header.schema = Some(text.pattern(pattern).into());
+    }
 }
 
 fn add(operation: &mut Operation, problems: &[(&str, &str)]) {
