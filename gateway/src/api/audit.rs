@@ -52,6 +52,12 @@ pub(super) async fn list<S: Store>(
         ));
     }
     let after = part.cursor.unwrap_or(0);
+    if i64::try_from(after).is_err() {
+        return Err(wrong_parameter(
+            "cursor",
+            "not a `next_cursor` of this list",
+        ));
+    }
     let read = handle.shared.audit_after(after, limit + 1).await;
     let mut items = read.map_err(|error| unreadable(&error))?;
     let more = items.len() > limit;
