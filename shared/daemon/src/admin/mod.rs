@@ -3,6 +3,7 @@
 //! A request's route: [`server`] takes the connection → [`gate`] knows who sends it and refuses what must not get in →
 //! [`extract`] reads it → a handler → the answer, or a [`problem`]. Handlers never touch the kernel.
 pub mod actor;
+mod body;
 pub mod client;
 pub mod extract;
 pub mod gate;

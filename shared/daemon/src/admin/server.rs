@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::Request;
-use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,17 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Sleep;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::extract::BodyTimeout;
+use super::body;
 use super::gate::Peer;
 
 /// How long the header of a request may take, and how long a connection may wait for the next one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a header.
@@ -123,9 +117,13 @@ impl Connections {
         self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut router = router.clone();
-                let mut request = request.map(|body| Body::new(TimedBody::new(body)));
+                let (mut request, rest) = body::lend(request);
                 request.extensions_mut().insert(peer);
-                async move { Ok::<_, Infallible>(router.call(request).await.into_inner()) }
+                async move {
+                    let answer = router.call(request).await.into_inner();
+                    rest.drain().await;
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -195,49 +193,6 @@ impl Drop for Guest {
                 counts.remove(&self.from);
             }
         }
-    }
-}
-
-/// A body that has to be here in time as a whole.
-struct TimedBody {
-    body: Incoming,
-    /// Set by the first look at the body.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl TimedBody {
-    fn new(body: Incoming) -> Self {
-        Self {
-            body,
-            deadline: None,
-        }
-    }
-}
-
-impl hyper::body::Body for TimedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIMEOUT)));
-        if deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(axum::Error::new(BodyTimeout))));
-        }
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        frame.map_err(axum::Error::new)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

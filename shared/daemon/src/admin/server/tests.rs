@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use serde_json::Value;
 
 use super::*;
+use crate::admin::body::BODY_TIMEOUT;
 use crate::admin::extract::{ApiJson, MAX_BODY_BYTES};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -124,6 +125,39 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let began = Instant::now();
     assert_eq!(status(&mut stream), 408);
     assert!(began.elapsed() >= BODY_TIMEOUT / 2, "{:?}", began.elapsed());
+}
+
+#[test]
+fn who_is_refused_before_its_body_has_come_hears_why_and_may_go_on() {
+    let world = World::new();
+    let mut stream = world.connect();
+    let head = "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n";
+    for request in [
+        head,
+        "{}",
+        "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    ] {
+        stream.write_all(request.as_bytes()).unwrap();
+        // Each in a packet of its own, the answer has its chance to come in between.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let (refusal, answer) = answers.split_once("\r\n\r\n").unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 404"), "{answers}");
+    assert!(answer.ends_with("here"), "{answers}");
+}
+
+#[test]
+fn who_waits_for_a_word_before_it_sends_its_body_is_not_kept_waiting() {
+    let world = World::new();
+    let mut stream = world.connect();
+    let head =
+        "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let began = Instant::now();
+    assert_eq!(status(&mut stream), 404);
+    assert!(began.elapsed() < Duration::from_millis(900));
 }
 
 #[test]
