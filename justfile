@@ -21,6 +21,10 @@ check:
 demo *arguments:
     script/demo {{ arguments }}
 
+# property tests of the REST API out of its specification (as root)
+schemathesis:
+    script/schemathesis
+
 # documentation of everything, private items included
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked

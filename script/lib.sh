@@ -46,6 +46,8 @@ step() {
 # Debian packages that are missing, one a line.
 missing_packages() {
     local name package
+    # Debian's python3 comes without what makes environments; no program's name tells.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     while read -r name package; do
         [[ -z $name ]] || command -v "$name" >/dev/null || echo "$package"
     done <<<"$NEEDED_PROGRAMS"
