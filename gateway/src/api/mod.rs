@@ -47,3 +47,6 @@ impl<S: Store> Authenticator for Handle<S> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

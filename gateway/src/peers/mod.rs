@@ -158,6 +158,24 @@ impl<S: Store> Handle<S> {
     }
 }
 
+#[cfg(test)]
+impl<S: Store> Handle<S> {
+    /// With nobody at work: who reads finds nothing, who asks is told that the daemon ends.
+    pub(crate) fn idle(store: S, config: Arc<shared::config::gateway::Gateway>) -> Self {
+        let view = View::new(config, None, &State::of(Snapshot::default()));
+        let (queue, _) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            own_key: RwLock::new(None),
+            view: RwLock::new(Arc::new(view)),
+            meter: SyncMutex::new(Meter::new(BTreeMap::new())),
+            token_uses: SyncMutex::new(BTreeMap::new()),
+            events: Events::new(Timestamp::now()),
+            store: Arc::new(store),
+        });
+        Self { shared, queue }
+    }
+}
+
 /// Peers, opened and not yet at work.
 #[derive(Debug)]
 pub struct Opened<S> {
