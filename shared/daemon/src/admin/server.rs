@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
@@ -25,6 +26,8 @@ use super::gate::Peer;
 
 /// How long the header of a request may take, and how long a connection may wait for the next one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may wait for a caller that does not read on.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a header.
@@ -114,6 +117,9 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let stream = Box::pin(stream);
         self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut router = router.clone();

@@ -12,6 +12,9 @@ use super::*;
 use crate::admin::body::BODY_TIMEOUT;
 use crate::admin::extract::{ApiJson, MAX_BODY_BYTES};
 
+/// More than any socket buffers.
+const LARGE: usize = 64 << 20;
+
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
@@ -33,6 +36,7 @@ impl World {
         };
         let router = Router::new()
             .route("/", get(|| async { "here" }))
+            .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/take", post(take))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,6 +162,20 @@ fn who_waits_for_a_word_before_it_sends_its_body_is_not_kept_waiting() {
     let began = Instant::now();
     assert_eq!(status(&mut stream), 404);
     assert!(began.elapsed() < Duration::from_millis(900));
+}
+
+#[test]
+fn who_does_not_read_its_answer_is_not_waited_for() {
+    let world = World::new();
+    let mut stream = world.connect();
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(WRITE_TIMEOUT + Duration::from_secs(1));
+    let mut read = Vec::new();
+    // The end of the connection, with or without a reset, before the end of the answer.
+    let _reset = stream.read_to_end(&mut read);
+    assert!((1..LARGE).contains(&read.len()), "{}", read.len());
 }
 
 #[test]
