@@ -25,6 +25,10 @@ demo *arguments:
 schemathesis:
     script/schemathesis
 
+# time, rate and memory of peer management, beside wireguard-go (as root)
+bench-api *arguments:
+    script/bench-api {{ arguments }}
+
 # documentation of everything, private items included
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
