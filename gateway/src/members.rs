@@ -51,6 +51,12 @@ pub struct Successor {
 }
 
 impl Member {
+    /// The keys under which it may connect.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        let next = self.successor.as_ref().map(|next| &next.public_key);
+        std::iter::once(&self.public_key).chain(next)
+    }
+
     /// What it claims for itself.
     pub fn claim(&self) -> Claim<'_> {
         Claim {

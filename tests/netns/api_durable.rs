@@ -272,3 +272,51 @@ fn full_disk_refuses_changes_and_disturbs_nobody() {
         Ok(())
     });
 }
+
+#[test]
+fn what_the_kernel_refuses_changes_nothing() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let vps = &world.vps;
+        // Somebody else's route to what a peer wants to have behind it.
+        vps.ip("route add 192.168.99.0/24 dev lo\n")?;
+        let keys = KeyPair::generate()?;
+        let mut wish = alice(&keys);
+        wish["networks"] = json!(["192.168.99.0/24"]);
+        let refused = api.call("POST", "/v1/peers", &[], &wish)?;
+        refused.expect_problem(503, "not_applied")?;
+        assert_eq!(api.get("/v1/peers?managed_by=api")?["items"], json!([]));
+        assert_eq!(
+            vps.run(&["wg", "show", INTERFACE, "peers"])?
+                .lines()
+                .count(),
+            3
+        );
+        let ruleset = vps.run(&["nft", "list", "table", "inet", "wg_edge"])?;
+        assert!(
+            !ruleset.contains(ADDRESS) && !ruleset.contains("192.168.99.0"),
+            "{ruleset}"
+        );
+        assert_eq!(
+            vps.run(&["ip", "route", "show", "192.168.99.0/24"])?.trim(),
+            "192.168.99.0/24 dev lo scope link"
+        );
+
+        vps.ip("route del 192.168.99.0/24 dev lo\n")?;
+        let made = api.create(&wish)?;
+        let id = text(&made["peer"], "id")?;
+        vps.ip("route add 192.168.98.0/24 dev lo\n")?;
+        let path = format!("/v1/peers/{id}");
+        let body = json!({"networks": ["192.168.98.0/24"], "role": null});
+        let refused = api.call("PATCH", &path, &["if-match: *"], &body)?;
+        refused.expect_problem(503, "not_applied")?;
+        let after = api.get(&path)?;
+        assert_eq!(after["networks"], json!(["192.168.99.0/24"]));
+        assert_eq!(after["role"], "kube-admin");
+        let _laptop = edge
+            .setup
+            .dial_in(&world.road_warrior, &keys, ADDRESS.parse()?)?;
+        ask_tcp(&world.road_warrior, at(API_VIP, API_PORT))?;
+        edge.gateway.command(&["audit", "verify"]).map(drop)
+    });
+}

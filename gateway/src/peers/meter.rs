@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::model::PublicKey;
-use shared::wg::DeviceStatus;
+use shared::wg::{DeviceStatus, PeerStatus};
 use uuid::Uuid;
 
 use crate::store::UsageRecord;
@@ -119,23 +119,7 @@ impl Meter {
             let Some(Holder { id, is_next }) = holder(&peer.public_key) else {
                 continue;
             };
-            let now_at = (peer.rx_bytes, peer.tx_bytes);
-            let was_at = self.counters.get(&peer.public_key).copied();
-            // A peer that was removed and added again counts from nothing.
-            let was_at = was_at.filter(|was| was.0 <= now_at.0 && was.1 <= now_at.1);
-            let (rx, tx) = was_at.unwrap_or_default();
-            counters.insert(peer.public_key, now_at);
-            let usage = self.usage.entry(id).or_default();
-            usage.rx_bytes = usage.rx_bytes.saturating_add(now_at.0 - rx);
-            usage.tx_bytes = usage.tx_bytes.saturating_add(now_at.1 - tx);
-            if let Some(at) = handshake_at(peer.latest_handshake, now) {
-                let known = usage.latest_handshake_at;
-                // A few milliseconds of rounding make no new handshake.
-                if known.is_none_or(|known| at.duration_since(known) > SignedDuration::from_secs(1))
-                {
-                    usage.latest_handshake_at = Some(at);
-                }
-            }
+            counters.insert(peer.public_key, self.count(id, peer, now));
             let online = peer.latest_handshake.is_some_and(|age| age < ONLINE_FOR);
             let entry = seen.entry(id).or_default();
             entry.online |= online;
@@ -164,6 +148,44 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// Count what a peer has moved since the last reading; returns where its counters stand.
+    fn count(&mut self, id: Uuid, peer: &PeerStatus, now: Timestamp) -> (u64, u64) {
+        let now_at = (peer.rx_bytes, peer.tx_bytes);
+        let was_at = self.counters.get(&peer.public_key).copied();
+        // A peer that was removed and added again counts from nothing.
+        let was_at = was_at.filter(|was| was.0 <= now_at.0 && was.1 <= now_at.1);
+        let (rx, tx) = was_at.unwrap_or_default();
+        let usage = self.usage.entry(id).or_default();
+        usage.rx_bytes = usage.rx_bytes.saturating_add(now_at.0 - rx);
+        usage.tx_bytes = usage.tx_bytes.saturating_add(now_at.1 - tx);
+        if let Some(at) = handshake_at(peer.latest_handshake, now) {
+            let known = usage.latest_handshake_at;
+            // A few milliseconds of rounding make no new handshake.
+            if known.is_none_or(|known| at.duration_since(known) > SignedDuration::from_secs(1)) {
+                usage.latest_handshake_at = Some(at);
+            }
+        }
+        now_at
+    }
+
+    /// Take the last reading of peers that have left the device.
+    pub fn read_departed(
+        &mut self,
+        departed: &[PeerStatus],
+        holder: impl Fn(&PublicKey) -> Option<Holder>,
+        now: Timestamp,
+    ) {
+        for peer in departed {
+            if let Some(Holder { id, .. }) = holder(&peer.public_key) {
+                self.count(id, peer, now);
+                // When it comes again it begins at nothing.
+                self.counters.remove(&peer.public_key);
+            }
+        }
+    }
+}
+
 /// What of a usage counts for the quota.
 pub fn quota_used(usage: &UsageRecord) -> u64 {
     let total = usage.rx_bytes.saturating_add(usage.tx_bytes);
@@ -177,8 +199,6 @@ fn handshake_at(age: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use shared::wg::PeerStatus;
-
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
@@ -280,5 +300,24 @@ mod tests {
         }
         read(&mut meter, vec![peer(1, 5, 5, None)], 2);
         assert_eq!(meter.unwritten(), []);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_count_and_its_next_life_begins_at_nothing() {
+        let mut meter = Meter::new(BTreeMap::new());
+        read(&mut meter, vec![peer(1, 100, 10, None)], 0);
+        let holder = |_: &PublicKey| {
+            Some(Holder {
+                id: ID,
+                is_next: false,
+            })
+        };
+        let now = Timestamp::from_second(1).unwrap();
+        meter.read_departed(&[peer(1, 150, 20, None)], holder, now);
+        let usage = meter.usage(ID);
+        assert_eq!((usage.rx_bytes, usage.tx_bytes), (150, 20));
+        read(&mut meter, vec![peer(1, 160, 30, None)], 2);
+        let usage = meter.usage(ID);
+        assert_eq!((usage.rx_bytes, usage.tx_bytes), (310, 50));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shared::api::event::{Event, EventKind};
 use shared::api::peer::PeerState;
+use shared::model::PublicKey;
 use shared_daemon::error::Failure;
 use shared_daemon::plane::Plane;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -328,15 +329,11 @@ impl<S: Store> Worker<S> {
         });
         let usage: Begun = usage.collect();
         let attempt = async {
-            if self.is_member_leaving(&batch.touched, &usage, now) {
-                self.read(plane).await;
-            }
             if self.update_members(&batch.touched, &usage, now) {
                 let members = Members(Arc::new(self.members.values().cloned().collect()));
-                plane
-                    .change_members(members)
-                    .await
-                    .map_err(|failure| not_applied(&failure))?;
+                let changed = plane.change_members(members).await;
+                self.count_departed(plane, &batch.touched, &kept);
+                changed.map_err(|failure| not_applied(&failure))?;
             }
             if changes.is_empty() {
                 return Ok(());
@@ -387,13 +384,28 @@ impl<S: Store> Worker<S> {
         active.then(|| view::member(peer))
     }
 
-    fn is_member_leaving(&self, touched: &[Uuid], begun: &Begun, now: Timestamp) -> bool {
-        touched.iter().any(|id| {
-            let is = self.member_now(*id, begun, now);
-            self.members
-                .get(id)
-                .is_some_and(|was| is.is_none_or(|is| is.public_key != was.public_key))
-        })
+    /// What peers moved until the moment in which they left the device. `before` are the members of then: the state may know
+    /// them no more.
+    fn count_departed(
+        &self,
+        plane: &mut Plane<Gateway>,
+        touched: &[Uuid],
+        before: &BTreeMap<Uuid, Arc<Member>>,
+    ) {
+        let departed = plane.take_departed();
+        if departed.is_empty() {
+            return;
+        }
+        let members = touched.iter().filter_map(|id| before.get(id));
+        let keys: BTreeMap<PublicKey, Uuid> = members
+            .flat_map(|member| member.keys().map(|key| (*key, member.id)))
+            .collect();
+        let holder = |key: &PublicKey| {
+            let &id = keys.get(key)?;
+            Some(Holder { id, is_next: false })
+        };
+        let mut meter = self.shared.meter();
+        meter.read_departed(&departed, holder, now());
     }
 
     /// Returns whether any member has changed.
@@ -568,17 +580,11 @@ impl<S: Store> Worker<S> {
         self.take_reading(&device)
     }
 
-    async fn read(&self, plane: &Plane<Gateway>) {
-        if let Ok(device) = plane.control().status().await {
-            self.take_reading(&device);
-        }
-    }
-
     fn take_reading(&self, device: &shared::wg::DeviceStatus) -> Vec<Uuid> {
         let now = now();
         self.shared.set_own_key(device);
         let view = self.shared.view();
-        let holder = |key: &shared::model::PublicKey| match self.state.by_key(key) {
+        let holder = |key: &PublicKey| match self.state.by_key(key) {
             Some(id) => {
                 let peer = self.state.peers().get(&id)?;
                 Some(Holder {

@@ -346,9 +346,9 @@ impl Opened<'_> {
 }
 
 async fn apply(control: &datapath::Control, change: DeviceChange) -> Result<(), Failure> {
-    control
-        .apply(change)
-        .await
+    let applied = control.apply(change).await;
+    applied
+        .map(drop)
         .map_err(|error| Failure::environment(&error))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::plan::Conflict;
-use shared::wg::DeviceChange;
+use shared::wg::{DeviceChange, PeerStatus};
 use tokio::sync::{Mutex, watch};
 use tracing::error;
 
@@ -28,6 +28,7 @@ pub struct Plane<P: Product> {
     model: Arc<Model>,
     taken: watch::Sender<Arc<Model>>,
     applies: Arc<Applies>,
+    departed: Vec<PeerStatus>,
 }
 
 /// What a plane is made from: everything is in place already.
@@ -81,6 +82,7 @@ impl<P: Product> Plane<P> {
             taken: watch::Sender::new(Arc::clone(&model)),
             model,
             applies: Arc::default(),
+            departed: Vec::new(),
         }
     }
 
@@ -124,6 +126,12 @@ impl<P: Product> Plane<P> {
         &self.applies
     }
 
+    /// Peers that [`change_members`](Self::change_members) took out of the device since this was last asked, as they were
+    /// in their last moment; also when the change failed later.
+    pub fn take_departed(&mut self) -> Vec<PeerStatus> {
+        std::mem::take(&mut self.departed)
+    }
+
     /// Every model that is taken, from the present one on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Model>> {
         self.taken.subscribe()
@@ -147,14 +155,15 @@ impl<P: Product> Plane<P> {
     }
 
     /// Peers that go, kernel state, peers that come: at no moment may a peer do what neither of the two models allows.
-    async fn step_to(&self, model: &Model) -> Result<(), Failure> {
+    async fn step_to(&mut self, model: &Model) -> Result<(), Failure> {
         let changes = reconcile::peer_changes(&self.model, model, &self.preshared_keys);
-        self.apply(changes.removals).await?;
+        let mut departed = self.apply(changes.removals).await?;
+        self.departed.append(&mut departed);
         if self.model.desired != model.desired {
             let mut kernel = self.kernel.lock().await;
             kernel.update(&self.model.desired, &model.desired).await?;
         }
-        self.apply(changes.additions).await
+        self.apply(changes.additions).await.map(drop)
     }
 
     /// Take another configuration, and put right what others have changed meanwhile.
@@ -229,9 +238,9 @@ impl<P: Product> Plane<P> {
         }
     }
 
-    async fn apply(&self, change: DeviceChange) -> Result<(), Failure> {
+    async fn apply(&self, change: DeviceChange) -> Result<Vec<PeerStatus>, Failure> {
         if change.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.control
             .apply(change)

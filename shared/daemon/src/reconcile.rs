@@ -218,10 +218,10 @@ pub async fn apply_peers(
         peers,
         ..DeviceChange::default()
     };
-    control
-        .apply(change)
-        .await
-        .map_err(|error| Failure::other(&error))
+    match control.apply(change).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::other(&error)),
+    }
 }
 
 /// What to do with the device, before and after the kernel's state changes.

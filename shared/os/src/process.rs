@@ -90,6 +90,11 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     }
 }
 
+/// The user as whom this process opens files.
+pub fn effective_user() -> u32 {
+    syscall::effective_user()
+}
+
 /// Keys live in our memory: no core dumps, and no other process of our user may look into it.
 pub fn disable_core_dumps() -> io::Result<()> {
     syscall::set_not_dumpable()?;

@@ -15,7 +15,7 @@ use super::noise::Identity;
 use super::peer_table::{PeerSlot, PeerTable};
 use super::timers::Schedule;
 use super::{DeviceStatus, DropReason, HandshakeResult, PeerStatus, TransmitQueue};
-use crate::model::PrivateKey;
+use crate::model::{PrivateKey, PublicKey};
 
 /// A WireGuard device without its I/O.
 #[derive(Debug)]
@@ -95,6 +95,12 @@ impl Device {
             fwmark: 0,
             peers,
         }
+    }
+
+    /// One peer of it as it is.
+    pub fn peer_status(&self, key: &PublicKey, now: Instant) -> Option<PeerStatus> {
+        let slot = self.peers.find(key)?;
+        self.peers.get(slot).map(|peer| peer.status(now))
     }
 
     /// How many datagrams and packets ended for each reason.

@@ -29,6 +29,10 @@ pub(super) struct PeerTable {
 }
 
 impl PeerTable {
+    pub(super) fn get(&self, slot: PeerSlot) -> Option<&Peer> {
+        self.peers.get(slot.0 as usize)?.as_deref()
+    }
+
     pub(super) fn get_mut(&mut self, slot: PeerSlot) -> Option<&mut Peer> {
         self.peers.get_mut(slot.0 as usize)?.as_deref_mut()
     }

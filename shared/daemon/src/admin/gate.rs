@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use shared::api::audit::AuditRequest;
+use shared_os::process;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -69,6 +70,8 @@ pub struct Gate {
     listen: Option<SocketAddr>,
     /// Whether TCP callers need a token.
     tokens: bool,
+    /// Who we are.
+    own_uid: u32,
     bad_tokens: Mutex<BTreeMap<IpAddr, BadTokens>>,
     rates: Mutex<BTreeMap<String, Bucket>>,
 }
@@ -94,7 +97,7 @@ struct Bucket {
 }
 
 impl Gate {
-    /// For the unix socket: who can open it is trusted.
+    /// For the unix socket: root and the daemon's own user are trusted.
     pub fn unix() -> Self {
         Self::new(Arc::new(NoTokens), None, false)
     }
@@ -113,6 +116,7 @@ impl Gate {
             authenticator,
             listen,
             tokens,
+            own_uid: process::effective_user(),
             bad_tokens: Mutex::default(),
             rates: Mutex::default(),
         }
@@ -124,7 +128,16 @@ impl Gate {
         self.check_host(headers, parts.uri().host())?;
         check_origin(headers)?;
         match peer {
-            Peer::Unix { uid, gid, pid } => Ok(Actor::Unix { uid, gid, pid }),
+            // The socket's mode says the same; this also holds when somebody has changed that.
+            Peer::Unix { uid, gid, pid } if uid == 0 || uid == self.own_uid => {
+                Ok(Actor::Unix { uid, gid, pid })
+            }
+            Peer::Unix { uid, .. } => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "foreign_user",
+                format!("user {uid} may not manage this daemon"),
+            )
+            .with_hint("call as root or as the daemon's user, or over TCP with a token")),
             Peer::Tcp(address) if !self.tokens => Ok(Actor::Tunnel(address)),
             // What a load balancer or a monitor asks needs no secret, and says none.
             Peer::Tcp(address) if matches!(parts.uri().path(), "/healthz" | "/readyz") => {

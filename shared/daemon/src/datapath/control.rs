@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use shared::wg::{DeviceChange, DeviceStatus};
+use shared::wg::{DeviceChange, DeviceStatus, PeerStatus};
 use shared_os::sys::event::Event;
 use shared_os::udp;
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +34,7 @@ pub enum ApplyError {
 pub(super) enum Command {
     Apply(
         Box<DeviceChange>,
-        oneshot::Sender<Result<(), udp::BindError>>,
+        oneshot::Sender<Result<Vec<PeerStatus>, udp::BindError>>,
     ),
     Status(oneshot::Sender<DeviceStatus>),
     Counters(oneshot::Sender<Counters>),
@@ -76,7 +76,9 @@ impl Control {
 
     /// Change the device, its port or its mark: all of it, or nothing when this returns an error. Another port than the
     /// bound one opens new sockets; 0 does so always.
-    pub async fn apply(&self, change: DeviceChange) -> Result<(), ApplyError> {
+    ///
+    /// Returns the peers that were named to be removed, as they were in their last moment.
+    pub async fn apply(&self, change: DeviceChange) -> Result<Vec<PeerStatus>, ApplyError> {
         let change = Box::new(change);
         let applied = self.ask(|reply| Command::Apply(change, reply)).await?;
         Ok(applied?)

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shared::model::InterfaceName;
-use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBatch, TransmitQueue};
+use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBatch, PeerStatus, TransmitQueue};
 use shared_os::clock;
 use shared_os::sys::poll;
 use shared_os::udp::{self, BindError, Family, ReceiveBuffers, Sockets};
@@ -148,7 +148,8 @@ impl Worker {
     }
 
     /// Sockets first: they are what can fail, and then nothing has changed.
-    fn apply(&mut self, change: &DeviceChange, now: Instant) -> Result<(), BindError> {
+    /// Returns the last state of the peers that are removed by name.
+    fn apply(&mut self, change: &DeviceChange, now: Instant) -> Result<Vec<PeerStatus>, BindError> {
         let before = self.options;
         let fwmark = change.fwmark.unwrap_or(before.fwmark);
         match change.listen_port {
@@ -171,8 +172,12 @@ impl Worker {
             }
             _ => {}
         }
+        let removed = change.peers.iter().filter(|peer| peer.remove);
+        let departed = removed
+            .filter_map(|peer| self.device.peer_status(&peer.public_key, now))
+            .collect();
         self.device.apply_change(change, &mut self.outbound, now);
-        Ok(())
+        Ok(departed)
     }
 
     fn status(&self, now: Instant) -> DeviceStatus {

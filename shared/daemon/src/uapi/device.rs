@@ -31,6 +31,7 @@ impl DeviceControl for Control {
     async fn apply(&self, change: DeviceChange) -> Result<(), ControlError> {
         Control::apply(self, change)
             .await
+            .map(drop)
             .map_err(|error| ControlError {
                 errno: errno(&error),
                 source: error.into(),

@@ -63,6 +63,18 @@ fn only_our_own_name_is_our_name() {
 }
 
 #[test]
+fn the_unix_socket_is_for_root_and_our_own_user() {
+    let mut gate = Gate::unix();
+    gate.own_uid = 990;
+    for (uid, may) in [(0, true), (990, true), (1000, false)] {
+        let (gid, pid) = (0, 1);
+        let from = Peer::Unix { uid, gid, pid };
+        let admitted = gate.admit(from, &request(&[("host", "localhost")]), Instant::now());
+        assert_eq!(admitted.is_ok(), may, "{uid}");
+    }
+}
+
+#[test]
 fn web_pages_are_refused_even_with_a_good_token() {
     let now = Instant::now();
     for (name, value, status) in [
