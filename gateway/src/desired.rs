@@ -3,6 +3,7 @@
 //! What may flow is stated in `docs/security.md`; here is how. The functions follow the order of the table's chains.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use shared::config::common::{InterfaceAddress, PortMap, PortRange, Protocol, SourceIp};
@@ -103,7 +104,7 @@ fn networks_outside_of_the_tunnel<'a>(
 }
 
 /// Cryptokey routing: what each peer may send from, and what is sent to it.
-fn peers(config: &Gateway, members: &[&Member]) -> Vec<PeerModel> {
+fn peers(config: &Gateway, members: &[&Member]) -> Vec<Arc<PeerModel>> {
     let lan_servers = config.lan_servers.iter().map(|lan| PeerModel {
         name: lan.name.clone(),
         kind: PeerKind::LanServer,
@@ -126,12 +127,13 @@ fn peers(config: &Gateway, members: &[&Member]) -> Vec<PeerModel> {
         persistent_keepalive_secs: 0,
         succeeds: None,
     });
-    let members = members.iter().flat_map(|member| member_peers(member));
-    lan_servers.chain(peers).chain(members).collect()
+    let members = members.iter().flat_map(|member| member.peers(member_peers));
+    let of_file = lan_servers.chain(peers).map(Arc::new);
+    of_file.chain(members.cloned()).collect()
 }
 
 /// A member, and when its key is about to change, its successor, which owns nothing until it is used.
-fn member_peers(member: &Member) -> impl Iterator<Item = PeerModel> {
+fn member_peers(member: &Member) -> Vec<PeerModel> {
     let peer = |public_key, preshared_key: &Option<PresharedKey>| PeerModel {
         name: member.name.clone(),
         kind: PeerKind::Peer,
@@ -155,7 +157,7 @@ fn member_peers(member: &Member) -> impl Iterator<Item = PeerModel> {
         succeeds: Some(member.public_key),
         ..peer(next.public_key, &next.preshared_key)
     });
-    std::iter::once(present).chain(next)
+    std::iter::once(present).chain(next).collect()
 }
 
 fn publish_model(publish: &Publish) -> PublishModel {

@@ -1,9 +1,10 @@
 //! Peers of the API, as far as they may connect: what [`crate::desired`] adds to the peers of the file.
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ipnetwork::IpNetwork;
 use shared::model::{PresharedKey, PublicKey};
+use shared_daemon::model::PeerModel;
 use uuid::Uuid;
 
 use crate::claims::{Claim, Claims};
@@ -39,7 +40,28 @@ pub struct Member {
     pub role: Option<String>,
     /// The key that replaces the present one as soon as it is used.
     pub successor: Option<Successor>,
+    /// What it is to the device.
+    pub models: PeerModels,
 }
+
+/// What a member is to the device: made once, and the same in every model, so that of thousands of peers only the few that
+/// changed are compared. No part of what a member is.
+#[derive(Debug, Default)]
+pub struct PeerModels(OnceLock<Vec<Arc<PeerModel>>>);
+
+impl Clone for PeerModels {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for PeerModels {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for PeerModels {}
 
 /// The next key of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +73,12 @@ pub struct Successor {
 }
 
 impl Member {
+    /// What it is to the device, as `make` said when it was first asked.
+    pub fn peers(&self, make: fn(&Self) -> Vec<PeerModel>) -> &[Arc<PeerModel>] {
+        let made = || make(self).into_iter().map(Arc::new).collect();
+        self.models.0.get_or_init(made)
+    }
+
     /// The keys under which it may connect.
     pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         let next = self.successor.as_ref().map(|next| &next.public_key);

@@ -2,6 +2,8 @@
 //!
 //! The LAN end decides for itself what the tunnel may reach: a stolen gateway can call published services and nothing
 //! else. What may flow is stated in `docs/security.md`; here is how.
+use std::sync::Arc;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -60,7 +62,11 @@ pub fn model(config: &LanServer, _environment: &Environment) -> Model {
     Model {
         interface: config.tunnel.interface.clone(),
         desired: desired(config),
-        peers: config.gateways.iter().map(|g| peer(config, g)).collect(),
+        peers: config
+            .gateways
+            .iter()
+            .map(|g| Arc::new(peer(config, g)))
+            .collect(),
         publishes: config.publishes.iter().map(publish_model).collect(),
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::meter::{Seen, quota_used};
 use super::state::State;
 use crate::claims::Claims;
-use crate::members::{Member, Successor};
+use crate::members::{Member, PeerModels, Successor};
 use crate::store::{PeerRecord, TokenRecord, UsageRecord};
 
 /// Names of peers of the file become identifiers in this namespace: the same peer keeps its identifier.
@@ -178,6 +178,7 @@ pub fn member(record: &PeerRecord) -> Member {
             public_key: rotation.public_key,
             preshared_key: rotation.preshared_key.clone(),
         }),
+        models: PeerModels::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a binary's policy hands to the daemon: the same nouns for both ends.
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use shared::config::common::{Endpoint, PortMap, Protocol, SourceIp};
@@ -23,8 +24,8 @@ pub struct Model {
     pub interface: InterfaceName,
     /// Kernel state.
     pub desired: Desired,
-    /// Peers of the WireGuard device, in the order of the file.
-    pub peers: Vec<PeerModel>,
+    /// Peers of the WireGuard device, in the order of the file. Shared: of thousands most are the same ones in the next model.
+    pub peers: Vec<Arc<PeerModel>>,
     /// Published services, for status.
     pub publishes: Vec<PublishModel>,
 }

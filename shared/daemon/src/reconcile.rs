@@ -1,7 +1,8 @@
 //! Desired state → kernel, in the one order that fails closed: paths that are no longer wanted go, then the ruleset
 //! changes, then new paths come, then peers. Everything is read back.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nft::Nftables;
 use shared::config::common::Endpoint;
@@ -200,7 +201,8 @@ pub async fn apply_peers(
     preshared_keys: &PresharedKeys,
     last_endpoints: &Endpoints,
 ) -> Result<(), Failure> {
-    let before = previous.map(by_key).unwrap_or_default();
+    let before = previous.iter().flat_map(|model| &model.peers);
+    let before = by_key(before.map(AsRef::as_ref));
     let peers = model
         .peers
         .iter()
@@ -235,9 +237,14 @@ pub struct PeerChanges {
 
 /// From the peers of one model to those of another: only what differs.
 pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) -> PeerChanges {
-    let (before, after) = (by_key(from), by_key(to));
+    // Of thousands of peers nearly all are the very same in both: only the others are looked at.
+    let kept: HashSet<_> = from.peers.iter().map(Arc::as_ptr).collect();
+    let come: Vec<&PeerModel> = not_in(&kept, to).collect();
+    let kept: HashSet<_> = to.peers.iter().map(Arc::as_ptr).collect();
+    let gone: Vec<&PeerModel> = not_in(&kept, from).collect();
+    let (before, after) = (by_key(gone.iter().copied()), by_key(come.iter().copied()));
     let mut changes = PeerChanges::default();
-    for peer in &from.peers {
+    for peer in gone {
         let removal = match after.get(&peer.public_key) {
             None => PeerChange {
                 remove: true,
@@ -265,7 +272,7 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
         };
         changes.removals.peers.push(removal);
     }
-    for peer in &to.peers {
+    for peer in come {
         let known = before.get(&peer.public_key).copied();
         if known != Some(peer) {
             let change = peer_change(peer, known, preshared_keys);
@@ -275,8 +282,17 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
     changes
 }
 
-fn by_key(model: &Model) -> BTreeMap<PublicKey, &PeerModel> {
+/// Peers of a model that are not the very ones that are known.
+fn not_in<'a>(
+    known: &HashSet<*const PeerModel>,
+    model: &'a Model,
+) -> impl Iterator<Item = &'a PeerModel> {
     let peers = model.peers.iter();
+    let others = peers.filter(|peer| !known.contains(&Arc::as_ptr(peer)));
+    others.map(AsRef::as_ref)
+}
+
+fn by_key<'a>(peers: impl Iterator<Item = &'a PeerModel>) -> BTreeMap<PublicKey, &'a PeerModel> {
     peers.map(|peer| (peer.public_key, peer)).collect()
 }
 

@@ -152,7 +152,7 @@ impl Reporter for Report {
 fn peers(device: &DeviceStatus, model: &Model) -> Vec<Peer> {
     let models = model.peers.iter();
     let models: BTreeMap<&PublicKey, &PeerModel> =
-        models.map(|peer| (&peer.public_key, peer)).collect();
+        models.map(|peer| (&peer.public_key, &**peer)).collect();
     let seen = device.peers.iter();
     seen.map(|seen| peer(seen, models.get(&seen.public_key).copied()))
         .collect()

@@ -2,6 +2,7 @@
 //! nothing never takes a working endpoint away.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::config::common::Endpoint;
@@ -54,16 +55,16 @@ impl Watch {
 }
 
 /// Keeps the endpoints of `peers` that are names at their addresses, until dropped.
-pub async fn run(peers: Vec<PeerModel>, control: Control) {
+pub async fn run(peers: Vec<Arc<PeerModel>>, control: Control) {
     let mut named: BTreeMap<PublicKey, Named> = peers
         .into_iter()
-        .filter_map(|peer| match peer.endpoint {
+        .filter_map(|peer| match &peer.endpoint {
             Some(Endpoint::Name { host, port }) => Some((
                 peer.public_key,
                 Named {
-                    name: peer.name,
-                    host,
-                    port,
+                    name: peer.name.clone(),
+                    host: host.clone(),
+                    port: *port,
                     watch: Watch::default(),
                 },
             )),
