@@ -320,3 +320,44 @@ fn what_the_kernel_refuses_changes_nothing() {
         edge.gateway.command(&["audit", "verify"]).map(drop)
     });
 }
+
+#[test]
+fn what_the_kernel_refuses_of_one_is_not_refused_to_the_others() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        world.vps.ip("route add 192.168.99.0/24 dev lo\n")?;
+        let socket = edge.gateway.daemon.node().dir();
+        let socket = socket.join("run/wg-edge/gateway.sock");
+        let behind = |name: String| json!({"name": name, "generate_key": true, "networks": ["192.168.99.0/24"]});
+        // Requests of several connections wait while one is carried out, and then go together.
+        thread::scope(|scope| -> Result<()> {
+            let callers: Vec<_> = (0..6)
+                .map(|caller| {
+                    let (socket, behind) = (&socket, &behind);
+                    scope.spawn(move || -> Result<()> {
+                        let mut api = Api::unix(socket)?;
+                        for number in 0..10 {
+                            let name = format!("p{caller}-{number}");
+                            if caller == 0 {
+                                let wish = behind(name);
+                                let refused = api.call("POST", "/v1/peers", &[], &wish)?;
+                                refused.expect_problem(503, "not_applied")?;
+                            } else {
+                                api.create(&json!({"name": name, "generate_key": true}))?;
+                            }
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            callers
+                .into_iter()
+                .try_for_each(|caller| caller.join().expect("no panic"))
+        })?;
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let page = api.get("/v1/peers?managed_by=api&limit=1000")?;
+        assert_eq!(page["items"].as_array().map(Vec::len), Some(50), "{page}");
+        let shown = world.vps.run(&["wg", "show", INTERFACE, "peers"])?;
+        assert_eq!(shown.lines().count(), 3 + 50, "{shown}");
+        edge.gateway.command(&["audit", "verify"]).map(drop)
+    });
+}

@@ -1,12 +1,13 @@
 //! Peers that come and go at run time, and the tokens of those who bring them.
 //!
-//! A request's route: [`crate::api`] reads it → [`request`] → [`worker`], the one writer: [`check`] and [`change`] say what it
-//! comes to, [`state`] holds it, the data plane and the store take it → the answer. Readers take the [`view`] of the moment;
+//! A request's route: [`crate::api`] reads it → [`request`] → [`worker`], the one writer: [`decide`], [`check`] and
+//! [`change`] say what it comes to, [`state`] holds it, the data plane and the store take it → the answer. Readers take the [`view`] of the moment;
 //! what peers move is on the [`meter`], what happens in the [`events`].
 pub mod allocate;
 pub mod change;
 pub mod check;
 pub mod client_config;
+mod decide;
 pub mod error;
 pub mod events;
 pub mod meter;

@@ -52,6 +52,15 @@ impl Kernel {
     /// # Errors
     /// What the kernel refused, or what still differs afterwards.
     pub async fn reconcile(&mut self, desired: &Desired) -> Result<Vec<Conflict>, Failure> {
+        self.reconcile_unless(desired, |_| false).await
+    }
+
+    /// As [`reconcile`](Self::reconcile), but nothing is touched when a conflict is one that the caller can't live with.
+    async fn reconcile_unless(
+        &mut self,
+        desired: &Desired,
+        unbearable: impl Fn(&Conflict) -> bool,
+    ) -> Result<Vec<Conflict>, Failure> {
         let actual = self
             .netlink
             .read(desired)
@@ -61,7 +70,7 @@ impl Kernel {
         if let Some(taken) = changes
             .conflicts
             .iter()
-            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_)))
+            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_)) || unbearable(conflict))
         {
             return Err(Failure::Environment(taken.to_string()));
         }
@@ -94,7 +103,11 @@ impl Kernel {
                 .change_elements(&from.ruleset, &to.ruleset)
                 .map_err(|error| Failure::other(&error))?;
         if !done {
-            self.reconcile(to).await?;
+            let adds = |conflict: &Conflict| match conflict {
+                Conflict::RouteTaken { wanted, .. } => !from.routes.contains(wanted),
+                Conflict::LinkTaken(_) => true,
+            };
+            self.reconcile_unless(to, adds).await?;
         }
         Ok(())
     }
