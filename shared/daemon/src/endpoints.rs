@@ -35,14 +35,6 @@ impl Endpoints {
         Self { path, known }
     }
 
-    /// No endpoints, and no file.
-    pub fn none() -> Self {
-        Self {
-            path: PathBuf::new(),
-            known: BTreeMap::new(),
-        }
-    }
-
     /// Where this peer was.
     pub fn of(&self, peer: &PublicKey) -> Option<SocketAddr> {
         self.known.get(peer).copied()

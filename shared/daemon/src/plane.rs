@@ -1,7 +1,10 @@
 //! The control plane's one way to change anything: configuration and members → model → kernel and device, or back to what
 //! was. Whoever wants a change holds the lock on the [`Plane`] until it is done; the data plane goes on meanwhile.
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shared::model::PublicKey;
 use shared::plan::Conflict;
 use shared::wg::{DeviceChange, PeerStatus};
 use tokio::sync::{Mutex, watch};
@@ -29,6 +32,8 @@ pub struct Plane<P: Product> {
     taken: watch::Sender<Arc<Model>>,
     applies: Arc<Applies>,
     departed: Vec<PeerStatus>,
+    /// Where the peers were that the last change took out of the device: one that comes back by the next is called there.
+    left_at: BTreeMap<PublicKey, SocketAddr>,
 }
 
 /// What a plane is made from: everything is in place already.
@@ -83,6 +88,7 @@ impl<P: Product> Plane<P> {
             model,
             applies: Arc::default(),
             departed: Vec::new(),
+            left_at: BTreeMap::new(),
         }
     }
 
@@ -146,7 +152,8 @@ impl<P: Product> Plane<P> {
         let stepped = self.step_to(&model).await;
         self.applies.count(stepped.is_ok());
         if let Err(failure) = stepped {
-            self.go_back(&self.settings).await;
+            let settings = self.settings.clone();
+            self.go_back(&settings).await;
             return Err(failure);
         }
         self.members = members;
@@ -156,8 +163,13 @@ impl<P: Product> Plane<P> {
 
     /// Peers that go, kernel state, peers that come: at no moment may a peer do what neither of the two models allows.
     async fn step_to(&mut self, model: &Model) -> Result<(), Failure> {
-        let changes = reconcile::peer_changes(&self.model, model, &self.preshared_keys);
+        let mut changes = reconcile::peer_changes(&self.model, model, &self.preshared_keys);
+        reconcile::call_again(&mut changes.additions, &std::mem::take(&mut self.left_at));
         let mut departed = self.apply(changes.removals).await?;
+        let left_at = departed
+            .iter()
+            .filter_map(|peer| Some((peer.public_key, peer.endpoint?)));
+        self.left_at = left_at.collect();
         self.departed.append(&mut departed);
         if self.model.desired != model.desired {
             let mut kernel = self.kernel.lock().await;
@@ -216,7 +228,8 @@ impl<P: Product> Plane<P> {
     }
 
     /// From wherever an attempt with the settings `tried` has ended to what runs.
-    async fn go_back(&self, tried: &Settings) {
+    async fn go_back(&mut self, tried: &Settings) {
+        let left_at = std::mem::take(&mut self.left_at);
         let attempt = async {
             self.apply(socket_change(tried, &self.settings)).await?;
             self.kernel
@@ -224,14 +237,10 @@ impl<P: Product> Plane<P> {
                 .await
                 .reconcile(&self.model.desired)
                 .await?;
-            reconcile::apply_peers(
-                &self.control,
-                &self.model,
-                Some(&self.model),
-                &self.preshared_keys,
-                &Endpoints::none(),
-            )
-            .await
+            let mut change =
+                reconcile::all_peers(&self.model, Some(&self.model), &self.preshared_keys);
+            reconcile::call_again(&mut change, &left_at);
+            self.apply(change).await.map(drop)
         };
         if let Err(failure) = attempt.await {
             error!(%failure, "can't go back to the running configuration");

@@ -1,13 +1,14 @@
 //! Desired state → kernel, in the one order that fails closed: paths that are no longer wanted go, then the ruleset
 //! changes, then new paths come, then peers. Everything is read back.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nft::Nftables;
 use shared::config::common::Endpoint;
 use shared::model::{PresharedKey, PublicKey};
-use shared::plan::{Change, Conflict, Desired, difference};
+use shared::plan::{Actual, Change, Changes, Conflict, Desired, Route, difference};
 use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
 use shared_os::netlink::Netlink;
 use shared_os::sysctl::{Remembered, Restored};
@@ -52,14 +53,20 @@ impl Kernel {
     /// # Errors
     /// What the kernel refused, or what still differs afterwards.
     pub async fn reconcile(&mut self, desired: &Desired) -> Result<Vec<Conflict>, Failure> {
-        self.reconcile_unless(desired, |_| false).await
+        let taken = |changes: &Changes, _: &Actual| {
+            let mut conflicts = changes.conflicts.iter();
+            conflicts
+                .find(|conflict| matches!(conflict, Conflict::LinkTaken(_)))
+                .map(ToString::to_string)
+        };
+        self.reconcile_unless(desired, taken).await
     }
 
-    /// As [`reconcile`](Self::reconcile), but nothing is touched when a conflict is one that the caller can't live with.
+    /// Touches nothing when there is an objection to what it would do.
     async fn reconcile_unless(
         &mut self,
         desired: &Desired,
-        unbearable: impl Fn(&Conflict) -> bool,
+        objection: impl Fn(&Changes, &Actual) -> Option<String>,
     ) -> Result<Vec<Conflict>, Failure> {
         let actual = self
             .netlink
@@ -67,12 +74,8 @@ impl Kernel {
             .await
             .map_err(|error| Failure::other(&error))?;
         let changes = difference(desired, &actual);
-        if let Some(taken) = changes
-            .conflicts
-            .iter()
-            .find(|conflict| matches!(conflict, Conflict::LinkTaken(_)) || unbearable(conflict))
-        {
-            return Err(Failure::Environment(taken.to_string()));
+        if let Some(objection) = objection(&changes, &actual) {
+            return Err(Failure::Environment(objection));
         }
         self.apply(&changes.before_ruleset).await?;
         let applied = self
@@ -103,11 +106,8 @@ impl Kernel {
                 .change_elements(&from.ruleset, &to.ruleset)
                 .map_err(|error| Failure::other(&error))?;
         if !done {
-            let adds = |conflict: &Conflict| match conflict {
-                Conflict::RouteTaken { wanted, .. } => !from.routes.contains(wanted),
-                Conflict::LinkTaken(_) => true,
-            };
-            self.reconcile_unless(to, adds).await?;
+            self.reconcile_unless(to, |changes, actual| objection(from, to, changes, actual))
+                .await?;
         }
         Ok(())
     }
@@ -201,6 +201,26 @@ impl Kernel {
     }
 }
 
+/// Why the routes that `to` adds to `from` can't be had.
+fn objection(from: &Desired, to: &Desired, changes: &Changes, actual: &Actual) -> Option<String> {
+    let is_new = |route: &Route| !from.routes.contains(route);
+    let mut conflicts = changes.conflicts.iter();
+    let conflict = conflicts.find(|conflict| match conflict {
+        Conflict::RouteTaken { wanted, .. } => is_new(wanted),
+        Conflict::LinkTaken(_) => true,
+    });
+    conflict.map(ToString::to_string).or_else(|| {
+        let mut added = to.routes.iter().filter(|route| is_new(route));
+        added.find_map(|wanted| {
+            let neighbours = actual.neighbours_taken_by(wanted)?;
+            Some(format!(
+                "{} can't be routed over {}: the hosts next to this one are there, `{neighbours}`",
+                wanted.destination, wanted.link
+            ))
+        })
+    })
+}
+
 /// Preshared keys by the file they stand in.
 pub type PresharedKeys = BTreeMap<PathBuf, PresharedKey>;
 
@@ -214,28 +234,47 @@ pub async fn apply_peers(
     preshared_keys: &PresharedKeys,
     last_endpoints: &Endpoints,
 ) -> Result<(), Failure> {
-    let before = previous.iter().flat_map(|model| &model.peers);
-    let before = by_key(before.map(AsRef::as_ref));
-    let peers = model
-        .peers
-        .iter()
-        .map(|peer| {
-            let before = before.get(&peer.public_key).copied();
-            let mut change = peer_change(peer, before, preshared_keys);
-            if before.is_none() && change.endpoint.is_none() {
-                change.endpoint = last_endpoints.of(&peer.public_key);
-            }
-            change
-        })
-        .collect();
-    let change = DeviceChange {
-        replace_peers: true,
-        peers,
-        ..DeviceChange::default()
-    };
+    let mut change = all_peers(model, previous, preshared_keys);
+    let known = previous.iter().flat_map(|model| &model.peers);
+    let known = by_key(known.map(AsRef::as_ref));
+    for peer in &mut change.peers {
+        if !known.contains_key(&peer.public_key) && peer.endpoint.is_none() {
+            peer.endpoint = last_endpoints.of(&peer.public_key);
+        }
+    }
     match control.apply(change).await {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::other(&error)),
+    }
+}
+
+/// Makes the device hold exactly the peers of `model`, an endpoint that did not change since `previous` left where it is.
+pub fn all_peers(
+    model: &Model,
+    previous: Option<&Model>,
+    preshared_keys: &PresharedKeys,
+) -> DeviceChange {
+    let before = previous.iter().flat_map(|model| &model.peers);
+    let before = by_key(before.map(AsRef::as_ref));
+    let peers = model.peers.iter().map(|peer| {
+        let before = before.get(&peer.public_key).copied();
+        peer_change(peer, before, preshared_keys)
+    });
+    DeviceChange {
+        replace_peers: true,
+        peers: peers.collect(),
+        ..DeviceChange::default()
+    }
+}
+
+/// Peers that were in the device a moment ago and come back without their session are called where they were: else they
+/// would notice only by not being answered.
+pub fn call_again(change: &mut DeviceChange, left_at: &BTreeMap<PublicKey, SocketAddr>) {
+    for peer in &mut change.peers {
+        if let (None, Some(&endpoint)) = (peer.endpoint, left_at.get(&peer.public_key)) {
+            peer.endpoint = Some(endpoint);
+            peer.initiate_handshake = true;
+        }
     }
 }
 
@@ -255,6 +294,7 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
     let come: Vec<&PeerModel> = not_in(&kept, to).collect();
     let kept: HashSet<_> = to.peers.iter().map(Arc::as_ptr).collect();
     let gone: Vec<&PeerModel> = not_in(&kept, from).collect();
+    let resent = relatives(from, to, &come, &gone);
     let (before, after) = (by_key(gone.iter().copied()), by_key(come.iter().copied()));
     let mut changes = PeerChanges::default();
     for peer in gone {
@@ -287,12 +327,40 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
     }
     for peer in come {
         let known = before.get(&peer.public_key).copied();
-        if known != Some(peer) {
+        if known != Some(peer) && !resent.contains(&peer.public_key) {
             let change = peer_change(peer, known, preshared_keys);
             changes.additions.peers.push(change);
         }
     }
+    if !resent.is_empty() {
+        let before = by_key(from.peers.iter().map(AsRef::as_ref));
+        let peers = to.peers.iter().map(AsRef::as_ref);
+        for peer in peers.filter(|peer| resent.contains(&peer.public_key)) {
+            let known = before.get(&peer.public_key).copied();
+            changes
+                .additions
+                .peers
+                .push(peer_change(peer, known, preshared_keys));
+        }
+    }
     changes
+}
+
+/// Keys of which one succeeds the other, when either changes: which of the two owns the networks by now only the device
+/// knows, so both are told anew. An unchanged successor that is in use takes over again with its next data message.
+fn relatives(
+    from: &Model,
+    to: &Model,
+    come: &[&PeerModel],
+    gone: &[&PeerModel],
+) -> BTreeSet<PublicKey> {
+    let changed: HashSet<&PublicKey> = come.iter().chain(gone).map(|p| &p.public_key).collect();
+    let peers = from.peers.iter().chain(&to.peers);
+    peers
+        .filter_map(|peer| Some((peer.public_key, peer.succeeds?)))
+        .filter(|(next, present)| changed.contains(next) || changed.contains(present))
+        .flat_map(|(next, present)| [next, present])
+        .collect()
 }
 
 /// Peers of a model that are not the very ones that are known.
@@ -341,3 +409,6 @@ fn peer_change(
         ..PeerChange::new(peer.public_key)
     }
 }
+
+#[cfg(test)]
+mod tests;

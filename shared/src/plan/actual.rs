@@ -43,6 +43,24 @@ impl Actual {
         self.links.iter().find(|link| link.name == *name)
     }
 
+    /// The network at another link that this route of the main table would take hosts from: the hosts next to us are found
+    /// by a route without a next hop, and a narrower one, or the same with a lower metric, wins.
+    pub fn neighbours_taken_by(&self, wanted: &Route) -> Option<&LiveRoute> {
+        self.routes.iter().find(|route| {
+            route.table == MAIN_TABLE
+                && wanted.table == MAIN_TABLE
+                && route.route_type == UNICAST
+                && route.gateway.is_none()
+                && route
+                    .link
+                    .as_deref()
+                    .is_some_and(|link| link != wanted.link.as_str())
+                && route.destination.prefix() > 0
+                && route.destination.prefix() <= wanted.destination.prefix()
+                && route.destination.contains(wanted.destination.network())
+        })
+    }
+
     /// Given all there is in the kernel, keep what concerns `desired`.
     pub fn retain_relevant(&mut self, desired: &Desired) {
         let named = |link: &LiveLink, wanted: &Link| {

@@ -432,3 +432,41 @@ proptest! {
         prop_assert!(last.is_none_or(|last| last + 1 == changes.after_ruleset.len()));
     }
 }
+
+#[test]
+fn a_route_takes_neighbours_from_another_link_when_it_is_as_narrow_or_narrower() {
+    let via = |mut route: LiveRoute| {
+        route.gateway = Some("192.0.2.1".parse().unwrap());
+        route
+    };
+    let actual = Actual {
+        routes: vec![
+            live_route("172.31.0.0/20", MAIN_TABLE, Some("eth0"), 2),
+            live_route("10.17.0.0/16", MAIN_TABLE, Some("edge0"), 2),
+            via(live_route("10.0.0.0/8", MAIN_TABLE, Some("eth0"), 4)),
+            live_route("0.0.0.0/0", MAIN_TABLE, Some("eth0"), 3),
+            live_route("192.168.7.0/24", 100, Some("eth0"), 2),
+            live_route("192.168.8.0/24", MAIN_TABLE, None, 2),
+        ],
+        ..Actual::default()
+    };
+    for (destination, expected) in [
+        ("172.31.0.1/32", true),
+        ("172.31.0.0/20", true), // a lower metric would win
+        ("172.31.0.0/16", false),
+        ("172.31.16.0/24", false),
+        ("10.17.5.0/24", false), // our own link
+        ("10.50.0.0/24", false), // those are not next to us
+        ("192.168.7.0/25", false),
+        ("192.168.8.0/25", false),
+    ] {
+        let wanted = Route {
+            destination: network(destination),
+            link: name("edge0"),
+            table: MAIN_TABLE,
+            source: None,
+        };
+        let taken = actual.neighbours_taken_by(&wanted).is_some();
+        assert_eq!(taken, expected, "{destination}");
+    }
+}

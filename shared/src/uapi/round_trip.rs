@@ -112,7 +112,8 @@ prop_compose! {
             .collect();
         PeerChange {
             public_key, remove, update_only, preshared_key, endpoint,
-            persistent_keepalive_secs, replace_allowed_ips, allowed_ips, succeeds: None,
+            persistent_keepalive_secs, replace_allowed_ips, allowed_ips,
+            initiate_handshake: false, succeeds: None,
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct PeerChange {
     pub preshared_key: Option<PresharedKey>,
     /// Where to send to, until the peer roams.
     pub endpoint: Option<SocketAddr>,
+    /// Start a handshake at once, if the endpoint is known: the peer may hold a session that we lost.
+    pub initiate_handshake: bool,
     /// Seconds between keepalives; 0 switches them off.
     pub persistent_keepalive_secs: Option<u16>,
     /// Remove the allowed IPs that the peer has, before `allowed_ips` is applied.
@@ -81,6 +83,7 @@ impl PeerChange {
             update_only: false,
             preshared_key: None,
             endpoint: None,
+            initiate_handshake: false,
             persistent_keepalive_secs: None,
             replace_allowed_ips: false,
             succeeds: None,

@@ -106,6 +106,11 @@ impl Device {
         {
             peer.set_persistent_keepalive(secs, now);
         }
+        if change.initiate_handshake {
+            if let Some(peer) = self.peers.get_mut(slot).filter(|p| p.has_endpoint()) {
+                peer.request_handshake(now);
+            }
+        }
         self.reschedule(slot);
     }
 

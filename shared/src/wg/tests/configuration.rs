@@ -197,6 +197,30 @@ fn keepalives_begin_as_soon_as_there_is_key_endpoint_and_interval() {
 }
 
 #[test]
+fn a_peer_that_lost_its_session_is_called_when_it_comes_back() {
+    let mut world = World::connected_pair();
+    let mut gone = world.peer(1);
+    gone.remove = true;
+    let removal = DeviceChange {
+        peers: vec![gone],
+        ..DeviceChange::default()
+    };
+    world.change(0, &removal);
+    world.overheard.clear();
+    let mut back = world.peer(1);
+    back.endpoint = Some(address(1));
+    back.initiate_handshake = true;
+    let back = DeviceChange {
+        peers: vec![back],
+        ..DeviceChange::default()
+    };
+    world.change(0, &back);
+    assert_eq!(world.deliver(), []);
+    // Initiation, response, and the keepalive that confirms it.
+    assert_eq!(world.overheard_kinds(), [1, 2, 4]);
+}
+
+#[test]
 fn a_changed_endpoint_holds_at_once() {
     let mut world = World::connected_pair();
     let mut change = world.peer(1);
