@@ -192,6 +192,19 @@ pub fn token_difference(
     differing(before.map(fields), after.map(fields))
 }
 
+/// One more field, if it differs.
+pub fn note(
+    difference: &mut Map<String, Value>,
+    field: &str,
+    from: impl Serialize,
+    to: impl Serialize,
+) {
+    let (from, to) = (json!(from), json!(to));
+    if from != to {
+        difference.insert(field.to_owned(), json!({"from": from, "to": to}));
+    }
+}
+
 fn differing(before: Option<Value>, after: Option<Value>) -> Map<String, Value> {
     let object = |value: Option<Value>| match value {
         Some(Value::Object(fields)) => fields,

@@ -5,12 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use shared::config::common::{Endpoint, InterfaceAddress};
 use shared::config::gateway::Gateway;
+use shared::config::is_private;
 use shared::model::PublicKey;
-
-/// Shortest prefix of an IPv4 network behind a peer: anything shorter is a slip, or an attempt to draw everyone's traffic.
-const SHORTEST_IPV4_PREFIX: u8 = 8;
-/// The same for IPv6.
-const SHORTEST_IPV6_PREFIX: u8 = 16;
 
 /// What a peer wants to be its own.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +100,11 @@ impl Claims {
         }
     }
 
+    /// Whether the file gives this key to a peer or a LAN server.
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.keys.contains(key)
+    }
+
     /// The tunnel networks, one per family at most.
     pub fn tunnel_networks(&self) -> &[IpNetwork] {
         &self.tunnel_networks
@@ -183,18 +184,25 @@ impl Claims {
     }
 
     fn check_network(&self, network: IpNetwork) -> Result<(), (bool, String)> {
-        let shortest = match network {
-            IpNetwork::V4(_) => SHORTEST_IPV4_PREFIX,
-            IpNetwork::V6(_) => SHORTEST_IPV6_PREFIX,
-        };
-        if network.prefix() < shortest {
+        let mut tunnels = self.tunnel_networks.iter();
+        if !tunnels.any(|tunnel| tunnel.is_ipv4() == network.is_ipv4()) {
             return Err((
                 false,
-                format!("{network} is too large: a prefix of {shortest} or longer is wanted"),
+                format!("{network} can't be reached: the tunnel has no address of its family"),
             ));
         }
-        if is_special(network) {
-            return Err((false, format!("{network} is no network of hosts")));
+        let mut tunnels = self.tunnel_networks.iter();
+        let in_tunnel =
+            tunnels.any(|tunnel| tunnel.prefix() < network.prefix() && overlap(*tunnel, network));
+        // The same holds for networks of LAN servers: what is public, or nobody's, would be drawn into the tunnel.
+        if !in_tunnel && !is_private(network) {
+            return Err((
+                false,
+                format!(
+                    "{network} is not private; networks behind peers are private (RFC 1918, RFC 6598, RFC 4193) or \
+                     inside the tunnel network"
+                ),
+            ));
         }
         if let Some((lan, theirs)) = self.lan_networks.iter().find(|(_, n)| overlap(*n, network)) {
             return Err((
@@ -231,26 +239,6 @@ fn is_edge_of(address: IpAddr, network: IpNetwork) -> bool {
         }
         IpNetwork::V6(v6) if v6.prefix() < 127 => address == IpAddr::from(v6.network()),
         IpNetwork::V4(_) | IpNetwork::V6(_) => false,
-    }
-}
-
-/// Loopback, link-local, multicast and unspecified addresses are nobody's to give away.
-fn is_special(network: IpNetwork) -> bool {
-    match network {
-        IpNetwork::V4(v4) => {
-            let first = v4.network();
-            first.is_loopback()
-                || first.is_link_local()
-                || first.octets()[0] >= 224
-                || first.octets()[0] == 0
-        }
-        IpNetwork::V6(v6) => {
-            let first = v6.network();
-            first.is_loopback()
-                || first.is_unspecified()
-                || first.is_multicast()
-                || first.is_unicast_link_local()
-        }
     }
 }
 

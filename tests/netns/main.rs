@@ -9,6 +9,7 @@ mod api_durable;
 mod api_limits;
 mod api_listener;
 mod api_peers;
+mod api_refused;
 mod api_undisturbed;
 mod bare_device;
 mod configuration;

@@ -85,8 +85,28 @@ fn what_the_file_has_is_refused_at_its_place() {
         "169.254.0.0/16",
         "fe80::/16",
         "fd17::/64",
+        "8.8.8.8/32",      // a public resolver
+        "173.245.48.0/20", // Cloudflare
+        "169.0.0.0/8",     // link-local addresses among others
+        "172.16.0.0/11",   // private only in part
+        "2606:4700::/32",
     ] {
         let fields = refused("bob", NEW, &[], &[network]);
         assert_eq!(fields, [Field::Network(0)], "{network}");
     }
+}
+
+#[test]
+fn a_network_of_a_family_that_the_tunnel_lacks_is_refused() {
+    let file = FILE.replace("[\"10.17.0.1/16\", \"fd17::1/64\"]", "\"10.17.0.1/16\"");
+    let claims = Claims::of(&Gateway::parse(&file, "gateway.toml").unwrap().config);
+    let claim = Claim {
+        name: "bob",
+        public_key: &NEW.parse().unwrap(),
+        next_public_key: None,
+        addresses: &[],
+        networks: &["fd50::/48".parse().unwrap()],
+    };
+    let refusals = claims.against(&claim);
+    assert!(refusals[0].detail.contains("family"), "{refusals:?}");
 }

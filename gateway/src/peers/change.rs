@@ -319,7 +319,7 @@ impl<'a> Context<'a> {
         let rested = self.now.checked_sub(ADDRESS_REST).unwrap_or(Timestamp::MIN);
         let is_free = |address: IpAddr| {
             self.claims.check_address(address).is_ok()
-                && self.state.by_address(address).is_none()
+                && self.state.by_address(address, None).is_none()
                 && !self.state.is_released_since(address, rested)
         };
         let allocate = |&network: &IpNetwork| {
@@ -415,15 +415,14 @@ impl<'a> Context<'a> {
             }
         }
         for (place, &address) in claim.addresses.iter().enumerate() {
-            if let Some(holder) = other(self.state.by_address(address)) {
+            if let Some(holder) = self.state.by_address(address, Some(id)) {
                 let detail = format!("the peer {} has {address}", name_of(holder));
                 refuse(Field::Address(place), detail);
             }
         }
         for (place, &network) in claim.networks.iter().enumerate() {
-            let address = self.state.address_within(network);
-            let holder = other(self.state.by_network(network))
-                .or_else(|| other(address.map(|(_, holder)| holder)));
+            let holder = self.state.by_network(network, Some(id));
+            let holder = holder.or_else(|| self.state.address_within(network, Some(id)));
             if let Some(holder) = holder {
                 let detail = format!(
                     "{network} overlaps with what the peer {} has",

@@ -10,7 +10,6 @@ use shared::api::audit::AuditEntry;
 use shared::model::PublicKey;
 use uuid::Uuid;
 
-use crate::claims::overlap;
 use crate::store::{Change, IdempotentAnswer, PeerRecord, Snapshot, TokenRecord, UsageRecord};
 
 /// Everything that the API has made.
@@ -87,32 +86,36 @@ impl State {
         self.keys.get(key).copied()
     }
 
-    /// Who has this address, itself or in a network.
-    pub fn by_address(&self, address: IpAddr) -> Option<Uuid> {
-        let in_network = || self.by_network(IpNetwork::from(address));
-        self.addresses.get(&address).copied().or_else(in_network)
+    /// Who but `except` has this address, itself or in a network.
+    pub fn by_address(&self, address: IpAddr, except: Option<Uuid>) -> Option<Uuid> {
+        let holder = self.addresses.get(&address).copied();
+        let holder = holder.filter(|&holder| Some(holder) != except);
+        holder.or_else(|| self.by_network(IpNetwork::from(address), except))
     }
 
-    /// Who has a network that overlaps with this one. Networks of peers never overlap with each other, so only the one
-    /// before and those from there on can.
-    pub fn by_network(&self, network: IpNetwork) -> Option<Uuid> {
-        let before = self.networks.range(..=network).next_back();
-        let after = self.networks.range(network..).next();
-        let found = before.into_iter().chain(after);
-        let direct = found
-            .filter(|(theirs, _)| theirs.is_ipv4() == network.is_ipv4())
-            .find(|(theirs, _)| overlap(**theirs, network));
-        direct.map(|(_, &id)| id)
+    /// Who but `except` has a network that overlaps with this one: one around it, or one inside of it. The networks of
+    /// one peer may lie in each other.
+    pub fn by_network(&self, network: IpNetwork, except: Option<Uuid>) -> Option<Uuid> {
+        let around = (0..=network.prefix())
+            .filter_map(|prefix| IpNetwork::new(network.network(), prefix).ok())
+            .filter_map(|wider| self.networks.get(&first_of(wider)));
+        let inside = self.networks.range(first_of(network)..);
+        let inside = inside
+            .take_while(|(theirs, _)| network.contains(theirs.network()))
+            .map(|(_, holder)| holder);
+        around
+            .chain(inside)
+            .find(|holder| Some(**holder) != except)
+            .copied()
     }
 
-    /// Who has an address inside of this network.
-    pub fn address_within(&self, network: IpNetwork) -> Option<(IpAddr, Uuid)> {
-        let last = match network {
-            IpNetwork::V4(v4) => IpAddr::V4(v4.broadcast()),
-            IpNetwork::V6(v6) => IpAddr::V6(v6.broadcast()),
-        };
-        let mut within = self.addresses.range(network.network()..=last);
-        within.next().map(|(&address, &id)| (address, id))
+    /// Who but `except` has an address inside of this network.
+    pub fn address_within(&self, network: IpNetwork, except: Option<Uuid>) -> Option<Uuid> {
+        let within = self.addresses.range(network.network()..);
+        within
+            .take_while(|(address, _)| network.contains(**address))
+            .map(|(_, &holder)| holder)
+            .find(|holder| Some(*holder) != except)
     }
 
     /// Whether a peer gave this address back later than `since`.
@@ -131,10 +134,17 @@ impl State {
         self.answers.get(&(actor.to_owned(), key.to_owned()))
     }
 
-    /// Answers of `until` or before.
-    pub fn answers_until(&self, until: Timestamp) -> Vec<(String, String)> {
-        let old = self.answers.iter().filter(|(_, answer)| answer.at <= until);
-        old.map(|(key, _)| key.clone()).collect()
+    /// Answers of `until` or before, and the oldest of the others when there are more than `most`.
+    pub fn answers_to_forget(&self, until: Timestamp, most: usize) -> Vec<(String, String)> {
+        let too_many = self.answers.len().saturating_sub(most);
+        let mut by_age: Vec<_> = self.answers.iter().map(|(k, a)| (a.at, k)).collect();
+        if too_many > 0 {
+            by_age.sort_unstable();
+        }
+        let old = by_age.into_iter().enumerate();
+        old.filter(|(place, (at, _))| *place < too_many || *at <= until)
+            .map(|(_, (_, key))| key.clone())
+            .collect()
     }
 
     /// What peers have moved until it was last written down.
@@ -228,6 +238,11 @@ impl State {
         }
         was
     }
+}
+
+/// A network under its own address, which is how it is stored.
+fn first_of(network: IpNetwork) -> IpNetwork {
+    IpNetwork::new(network.network(), network.prefix()).unwrap_or(network)
 }
 
 fn keys(peer: &PeerRecord) -> impl Iterator<Item = &PublicKey> {

@@ -26,7 +26,7 @@ pub struct View {
     /// The file.
     pub config: Arc<Gateway>,
     /// What it claims.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     /// Key of this gateway; `None` when the device has none.
     pub own_key: Option<PublicKey>,
     /// Peers of the API.
@@ -34,7 +34,7 @@ pub struct View {
     /// Tokens.
     pub tokens: BTreeMap<String, Arc<TokenRecord>>,
     /// Keys of peers of the file.
-    pub file_keys: BTreeMap<PublicKey, Uuid>,
+    pub file_keys: Arc<BTreeMap<PublicKey, Uuid>>,
 }
 
 /// What is known of a peer beside its definition.
@@ -54,16 +54,31 @@ pub fn file_id(name: &str) -> Uuid {
 impl View {
     /// As of now.
     pub fn new(config: Arc<Gateway>, own_key: Option<PublicKey>, state: &State) -> Self {
-        let peers = config.peers.iter();
+        let keys = config.peers.iter();
+        let keys = keys.map(|peer| (peer.public_key, file_id(&peer.name)));
         Self {
-            claims: Claims::of(&config),
-            file_keys: peers
-                .map(|peer| (peer.public_key, file_id(&peer.name)))
-                .collect(),
+            claims: Arc::new(Claims::of(&config)),
+            file_keys: Arc::new(keys.collect()),
             own_key,
             peers: state.peers().clone(),
             tokens: state.tokens().clone(),
             config,
+        }
+    }
+
+    /// As of now, and what follows from the file as before when that is the same.
+    #[must_use]
+    pub fn next(&self, config: Arc<Gateway>, own_key: Option<PublicKey>, state: &State) -> Self {
+        if !Arc::ptr_eq(&config, &self.config) {
+            return Self::new(config, own_key, state);
+        }
+        Self {
+            config,
+            claims: Arc::clone(&self.claims),
+            own_key,
+            peers: state.peers().clone(),
+            tokens: state.tokens().clone(),
+            file_keys: Arc::clone(&self.file_keys),
         }
     }
 
@@ -76,6 +91,11 @@ impl View {
     /// The peer of the file that has this key.
     pub fn file_holder(&self, key: &PublicKey) -> Option<Uuid> {
         self.file_keys.get(key).copied()
+    }
+
+    /// Whether the file gives this key to anybody, a LAN server among others.
+    pub fn is_of_file(&self, key: &PublicKey) -> bool {
+        self.claims.has_key(key)
     }
 
     /// One peer, of the API or of the file.

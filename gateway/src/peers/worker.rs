@@ -25,10 +25,13 @@ use super::Shared;
 use super::change::Context;
 use super::decide::{Done, decide};
 use super::error::RequestError;
-use super::meter::Holder;
-use super::request::{Outcome, Request};
+use super::events::of_peer;
+use super::meter::{Holder, quota_used};
+use super::request::{Command, Outcome, Request};
 use super::state::{State, Undo};
-use super::view::{self, View};
+use super::view;
+use upkeep::Ended;
+
 use crate::Gateway;
 use crate::audit;
 use crate::claims::Claims;
@@ -37,6 +40,8 @@ use crate::store::{Change, IdempotentAnswer, Store, StoreError, UsageRecord};
 
 /// Most requests that go together: what a client waits for others stays short.
 const MAX_BATCH: usize = 256;
+/// After so many refusals of the kernel in a row it is not the requests that it refuses.
+const REFUSALS_IN_A_ROW: usize = 8;
 /// How often peers are looked at: what expires or has moved its quota ends within this time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -51,6 +56,16 @@ pub struct Worker<S: Store> {
     members: BTreeMap<Uuid, Arc<Member>>,
     last_allocated: [Option<IpAddr>; 2],
     looks: u32,
+    /// Peers that were taken out of the data plane by time or traffic and are not in the audit log yet.
+    unrecorded: Vec<Ended>,
+    /// The configuration that readers were told of.
+    announced: Arc<shared::config::gateway::Gateway>,
+}
+
+/// Who refused a batch.
+enum Refused {
+    ByKernel(RequestError),
+    ByStore(RequestError),
 }
 
 /// A request that waits for kernel and disk, and its answer should they take the batch.
@@ -63,6 +78,8 @@ struct Pending {
 struct Accepted {
     outcome: Outcome,
     event: Option<Event>,
+    /// It was done before, so that no refusal of now changes that.
+    is_done: bool,
 }
 
 /// Peers whose counting for the quota begins anew, or ends.
@@ -75,7 +92,7 @@ struct Batch {
     undos: Vec<Undo>,
     /// Peers whose membership may have changed.
     touched: Vec<Uuid>,
-    /// Events of changes that nobody asked for.
+    /// Events beside those of the requests.
     events: Vec<Event>,
 }
 
@@ -89,6 +106,7 @@ impl<S: Store> Worker<S> {
         members: &Members,
     ) -> Self {
         let members = members.0.iter();
+        let announced = Arc::clone(&shared.view().config);
         Self {
             store,
             plane,
@@ -99,6 +117,8 @@ impl<S: Store> Worker<S> {
                 .collect(),
             last_allocated: [None, None],
             looks: 0,
+            unrecorded: Vec::new(),
+            announced,
         }
     }
 
@@ -110,11 +130,10 @@ impl<S: Store> Worker<S> {
     ) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut taken, config) = {
-            let plane = self.plane.lock().await;
-            (plane.subscribe(), Arc::clone(plane.config()))
-        };
-        self.publish(config);
+        let mut taken = self.plane.lock().await.subscribe();
+        self.read_device().await; // which key is ours
+        self.publish(Arc::clone(&self.announced));
+        self.notice_reload().await;
         let mut requests = Vec::new();
         loop {
             tokio::select! {
@@ -137,18 +156,44 @@ impl<S: Store> Worker<S> {
     async fn handle(&mut self, requests: Vec<Request>) {
         let plane = Arc::clone(&self.plane);
         let mut plane = plane.lock().await;
-        // What the kernel refuses of one is no reason to refuse the others: then each goes by itself.
-        for request in self.handle_together(&mut plane, requests).await {
-            self.handle_together(&mut plane, vec![request]).await;
+        if requests.iter().any(|request| self.is_of_rotating(request)) {
+            // Who owns the networks is known to the device alone until the rotation is finished.
+            self.finish_used_rotations(&mut plane).await;
+        }
+        let alone = requests.len() == 1;
+        let Err((mut error, refused)) = self.handle_together(&mut plane, requests).await else {
+            return;
+        };
+        // What the kernel refuses of one is no reason to refuse the others: each goes by itself.
+        let mut in_a_row = if alone { REFUSALS_IN_A_ROW } else { 0 };
+        for request in refused {
+            let refused = if in_a_row < REFUSALS_IN_A_ROW {
+                match self.handle_together(&mut plane, vec![request]).await {
+                    Ok(()) => {
+                        in_a_row = 0;
+                        continue;
+                    }
+                    Err((of_this, refused)) => {
+                        in_a_row += 1;
+                        error = of_this;
+                        refused
+                    }
+                }
+            } else {
+                vec![request]
+            };
+            for request in refused {
+                let _nobody_waits = request.reply.send(Err(error.clone()));
+            }
         }
     }
 
-    /// All of them or none. Returns those that are to be tried by themselves, unanswered.
+    /// All of them or none. What the kernel refuses is given back unanswered.
     async fn handle_together(
         &mut self,
         plane: &mut Plane<Gateway>,
         requests: Vec<Request>,
-    ) -> Vec<Request> {
+    ) -> Result<(), (RequestError, Vec<Request>)> {
         let config = Arc::clone(plane.config());
         let claims = Claims::of(&config);
         let now = now();
@@ -158,26 +203,43 @@ impl<S: Store> Worker<S> {
             Pending { request, answer }
         };
         let pending: Vec<Pending> = requests.into_iter().map(check).collect();
-        let carried_out = self.carry_out(plane, &mut batch, now).await;
-        if matches!(carried_out, Err(RequestError::NotApplied(_))) && pending.len() > 1 {
-            // Refusals, too: they may rest on what was taken back.
-            return pending.into_iter().map(|p| p.request).collect();
-        }
+        let carried_out = match self.carry_out(plane, &mut batch, now).await {
+            Ok(()) => Ok(()),
+            Err(Refused::ByStore(error)) => Err(error),
+            Err(Refused::ByKernel(error)) => {
+                // Refusals, too: they may rest on what was taken back.
+                let requests = pending.into_iter().map(|pending| pending.request);
+                return Err((error, requests.collect()));
+            }
+        };
         self.publish(config);
         for Pending { request, answer } in pending {
             let answer = match (answer, &carried_out) {
-                (Ok(_), Err(error)) => Err(error.clone()),
-                (Ok(accepted), Ok(())) => {
-                    if let Some(event) = accepted.event {
-                        self.shared.events.emit(event);
-                    }
+                (Ok(accepted), Err(error)) if !accepted.is_done => Err(error.clone()),
+                (Ok(accepted), _) => {
+                    batch.events.extend(accepted.event);
                     Ok(accepted.outcome)
                 }
                 (Err(error), _) => Err(error),
             };
             let _nobody_waits = request.reply.send(answer);
         }
-        Vec::new()
+        for event in batch.events {
+            self.shared.events.emit(event);
+        }
+        Ok(())
+    }
+
+    /// Whether a request is about a peer whose key is about to change.
+    fn is_of_rotating(&self, request: &Request) -> bool {
+        let peer = match &request.command {
+            Command::PatchPeer(id, ..)
+            | Command::RotatePeer(id, ..)
+            | Command::DeletePeer(id, ..)
+            | Command::ResetUsage(id, ..) => self.state.peers().get(id),
+            Command::CreatePeer(_) | Command::CreateToken(_) | Command::DeleteToken(..) => None,
+        };
+        peer.is_some_and(|peer| peer.rotation.is_some())
     }
 
     /// One request → changes of the state and its answer.
@@ -195,9 +257,11 @@ impl<S: Store> Worker<S> {
                     return Err(RequestError::KeyReused);
                 }
                 let outcome = self.repeated(&known.resource)?;
+                let is_same = |change: &Change| matches!(change, Change::PutIdempotentAnswer(new) if new == known);
                 return Ok(Accepted {
                     outcome,
                     event: None,
+                    is_done: !batch.changes.iter().any(is_same),
                 });
             }
         }
@@ -230,6 +294,16 @@ impl<S: Store> Worker<S> {
             .as_ref()
             .and_then(|id| self.state.tokens().get(id).cloned());
         let mut changes = done.changes;
+        let used_before = done
+            .peer
+            .map(|id| quota_used(&self.shared.meter().usage(id)));
+        let used_after = changes.iter().find_map(|change| {
+            if let Change::PutUsage(_, usage) = change {
+                Some(quota_used(usage))
+            } else {
+                None
+            }
+        });
         if let Some(idempotency) = request.idempotency.clone() {
             changes.push(Change::PutIdempotentAnswer(IdempotentAnswer {
                 actor: idempotency.owner,
@@ -263,6 +337,9 @@ impl<S: Store> Worker<S> {
             token_before.as_deref(),
             token_after.as_deref(),
         ));
+        if let (Some(before), Some(after)) = (used_before, used_after) {
+            audit::note(&mut difference, "quota_used_bytes", before, after);
+        }
         let entry = audit::seal(
             self.state.audit_head(),
             audit::Draft {
@@ -284,6 +361,7 @@ impl<S: Store> Worker<S> {
                 peer: done.peer,
                 name: Some(done.name),
             }),
+            is_done: false,
         }
     }
 
@@ -324,7 +402,7 @@ impl<S: Store> Worker<S> {
         plane: &mut Plane<Gateway>,
         batch: &mut Batch,
         now: Timestamp,
-    ) -> Result<(), RequestError> {
+    ) -> Result<(), Refused> {
         let members_before = plane.members().clone();
         let kept = self.members.clone();
         let changes = std::mem::take(&mut batch.changes);
@@ -346,7 +424,7 @@ impl<S: Store> Worker<S> {
                 let members = Members(Arc::new(self.members.values().cloned().collect()));
                 let changed = plane.change_members(members).await;
                 self.count_departed(plane, &batch.touched, &kept);
-                changed.map_err(|failure| not_applied(&failure))?;
+                changed.map_err(|failure| Refused::ByKernel(not_applied(&failure)))?;
             }
             if changes.is_empty() {
                 return Ok(());
@@ -359,28 +437,49 @@ impl<S: Store> Worker<S> {
                             error!(%failure, "can't take back what could not be written down");
                         }
                     }
-                    Err(not_written(&error))
+                    Err(Refused::ByStore(not_written(&error)))
                 }
             }
         };
         match attempt.await {
             Ok(()) => {
-                let mut meter = self.shared.meter();
-                for (id, usage) in usage {
-                    match usage {
-                        Some(usage) => meter.begin(id, usage),
-                        None => meter.forget(id),
-                    }
-                }
+                self.note_usage(usage);
+                self.note_ended(&kept, now, batch);
                 Ok(())
             }
-            Err(error) => {
+            Err(refused) => {
+                let (Refused::ByKernel(error) | Refused::ByStore(error)) = &refused;
                 warn!(%error, "changes were taken back");
                 self.members = kept;
                 for undo in std::mem::take(&mut batch.undos).into_iter().rev() {
                     self.state.undo(undo);
                 }
-                Err(error)
+                Err(refused)
+            }
+        }
+    }
+
+    fn note_usage(&self, usage: Begun) {
+        let mut meter = self.shared.meter();
+        for (id, usage) in usage {
+            match usage {
+                Some(usage) => meter.begin(id, usage),
+                None => meter.forget(id),
+            }
+        }
+    }
+
+    /// Events of peers that may not connect any more by what was asked for: a quota below what was moved, a time that is up.
+    fn note_ended(&self, before: &BTreeMap<Uuid, Arc<Member>>, now: Timestamp, batch: &mut Batch) {
+        for id in &batch.touched {
+            let peer = self.state.peers().get(id);
+            if let (Some(peer), true, false) =
+                (peer, before.contains_key(id), self.members.contains_key(id))
+            {
+                let usage = self.shared.meter().usage(*id);
+                if let Some((_, kind)) = ending(view::state(peer, &usage, now)) {
+                    batch.events.push(of_peer(kind, now, *id, &peer.name));
+                }
             }
         }
     }
@@ -444,7 +543,8 @@ impl<S: Store> Worker<S> {
 
     /// Let readers see what is now.
     fn publish(&self, config: Arc<shared::config::gateway::Gateway>) {
-        let view = View::new(config, self.shared.own_key(), &self.state);
+        let view = self.shared.view();
+        let view = view.next(config, self.shared.own_key(), &self.state);
         *self
             .shared
             .view
@@ -455,9 +555,10 @@ impl<S: Store> Worker<S> {
     /// The configuration may have been taken anew: what it claims has changed.
     async fn notice_reload(&mut self) {
         let config = Arc::clone(self.plane.lock().await.config());
-        if Arc::ptr_eq(&config, &self.shared.view().config) {
+        if Arc::ptr_eq(&config, &self.announced) {
             return;
         }
+        self.announced = Arc::clone(&config);
         self.publish(config);
         self.shared.events.emit(Event {
             kind: EventKind::ConfigReloaded,
@@ -465,6 +566,15 @@ impl<S: Store> Worker<S> {
             peer: None,
             name: None,
         });
+    }
+}
+
+/// What the audit log and listeners call it when a peer gets into this state by itself.
+fn ending(state: PeerState) -> Option<(&'static str, EventKind)> {
+    match state {
+        PeerState::Expired => Some(("peer.expire", EventKind::PeerExpired)),
+        PeerState::OverQuota => Some(("peer.over_quota", EventKind::PeerOverQuota)),
+        PeerState::Active | PeerState::Disabled | PeerState::Shadowed => None,
     }
 }
 

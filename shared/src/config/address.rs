@@ -107,8 +107,8 @@ pub(super) fn not_public(network: IpNetwork) -> Option<IpNetwork> {
         .find(|&special| overlap(special, network))
 }
 
-/// Whether a whole network is private.
-pub(super) fn is_private(network: IpNetwork) -> bool {
+/// Whether a whole network is private: RFC 1918, RFC 6598 (shared), RFC 2544 (benchmarks) or RFC 4193 (unique local).
+pub fn is_private(network: IpNetwork) -> bool {
     const PRIVATE: [(IpAddr, u8); 6] = [
         (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
         (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),

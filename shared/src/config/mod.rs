@@ -23,6 +23,7 @@ mod report;
 mod sources;
 pub mod value;
 
+pub use address::is_private;
 pub use document::TableKeys;
 pub use error::{ConfigErrors, Diagnostic, Parsed};
 pub use gateway::Gateway;

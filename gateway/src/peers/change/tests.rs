@@ -188,7 +188,7 @@ fn nobody_gets_what_another_has() {
         ("/networks/0", |r| {
             r.networks = vec!["0.0.0.0/0".to_owned()];
         }),
-        ("network_taken", |r| {
+        ("/networks/0", |r| {
             r.networks = vec!["203.0.113.0/24".to_owned()];
         }),
         ("/role", |r| {
@@ -313,4 +313,24 @@ fn a_rotation_has_two_keys_until_it_is_finished() {
     let made = world.context().rotate(&rotated, &at_once, &mut || [6; 32]);
     let done = world.make(made).unwrap();
     assert!(done.rotation.is_none() && done.public_key != new);
+}
+
+#[test]
+fn what_a_peer_has_already_hides_nothing_of_the_others() {
+    let mut world = World::new();
+    let request = |name: &str, network: &str| -> CreatePeer {
+        let wish =
+            format!(r#"{{"name": "{name}", "generate_key": true, "networks": ["{network}"]}}"#);
+        serde_json::from_str(&wish).unwrap()
+    };
+    let first = world.create(&request("first", "10.50.0.0/24")).unwrap();
+    world.create(&request("second", "10.50.1.0/24")).unwrap();
+    for (networks, expected) in [
+        (r#"["10.50.0.0/16"]"#, Some("network_taken")),
+        (r#"["10.50.0.0/23"]"#, Some("network_taken")),
+        (r#"["10.50.0.0/25", "10.50.0.128/25"]"#, None),
+    ] {
+        let patched = world.patch(&first, &format!(r#"{{"networks": {networks}}}"#));
+        assert_eq!(patched.err().as_deref(), expected, "{networks}");
+    }
 }

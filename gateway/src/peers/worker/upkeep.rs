@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
 use shared::api::event::EventKind;
 use shared::api::peer::PeerState;
 use shared::model::PublicKey;
@@ -9,10 +10,11 @@ use shared_daemon::plane::Plane;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Batch, Worker, now};
+use super::{Batch, Worker, ending, now};
 use crate::Gateway;
 use crate::audit;
 use crate::claims::Claims;
+use crate::members::Members;
 use crate::peers::change::{ADDRESS_REST, Context, Made};
 use crate::peers::events::of_peer;
 use crate::peers::meter::Holder;
@@ -23,6 +25,19 @@ use crate::store::{Change, PeerRecord, Store};
 const LOOKS_PER_WRITE: u32 = 10;
 /// How long an answer is repeated when its request is.
 const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// Most of these answers: what a program that uses keys all day may cost.
+const MAX_ANSWERS: usize = 20_000;
+
+/// A peer that was taken out of the data plane because its time is up or its quota is moved.
+#[derive(Debug)]
+pub(super) struct Ended {
+    id: Uuid,
+    name: String,
+    at: Timestamp,
+    state: PeerState,
+    action: &'static str,
+    kind: EventKind,
+}
 
 impl<S: Store> Worker<S> {
     /// What time and traffic bring about: expiry, quota, the end of rotations, sessions that begin and end.
@@ -31,24 +46,55 @@ impl<S: Store> Worker<S> {
         let now = now();
         let plane = Arc::clone(&self.plane);
         let mut plane = plane.lock().await;
+        self.end_peers(&mut plane, now).await;
         let mut batch = Batch::default();
         self.finish_rotations(&plane, &rotated, now, &mut batch);
-        self.notice_ends(now, &mut batch);
+        for ended in std::mem::take(&mut self.unrecorded) {
+            self.record(&ended, &mut batch);
+            self.unrecorded.push(ended);
+        }
         self.forget_old(now, &mut batch);
-        if !(batch.changes.is_empty() && batch.touched.is_empty()) {
-            // What could not be done is tried again with the next look.
-            if self.carry_out(&mut plane, &mut batch, now).await.is_ok() {
-                for event in std::mem::take(&mut batch.events) {
-                    self.shared.events.emit(event);
-                }
-            }
-            self.publish(Arc::clone(plane.config()));
+        // What could not be done is tried again with the next look.
+        if self.carry_out_own(&mut plane, batch, now).await {
+            self.unrecorded.clear();
         }
         drop(plane);
         self.looks = self.looks.wrapping_add(1);
         if self.looks % LOOKS_PER_WRITE == 0 {
             self.write_usage().await;
         }
+    }
+
+    /// Finish rotations whose next key is in use already, before anything else is done with these peers.
+    pub(super) async fn finish_used_rotations(&mut self, plane: &mut Plane<Gateway>) {
+        let Ok(device) = plane.control().status().await else {
+            return; // the data plane has ended, and the daemon is about to
+        };
+        let used = self.take_reading(&device);
+        let now = now();
+        let mut batch = Batch::default();
+        self.finish_rotations(plane, &used, now, &mut batch);
+        self.carry_out_own(plane, batch, now).await;
+    }
+
+    /// Carry out what nobody waits for; returns whether it is done.
+    async fn carry_out_own(
+        &mut self,
+        plane: &mut Plane<Gateway>,
+        mut batch: Batch,
+        now: Timestamp,
+    ) -> bool {
+        if batch.changes.is_empty() && batch.touched.is_empty() {
+            return true;
+        }
+        let done = self.carry_out(plane, &mut batch, now).await.is_ok();
+        if done {
+            for event in batch.events {
+                self.shared.events.emit(event);
+            }
+        }
+        self.publish(Arc::clone(plane.config()));
+        done
     }
 
     fn finish_rotations(
@@ -126,37 +172,76 @@ impl<S: Store> Worker<S> {
         batch.events.push(of_peer(kind, now, id, &made.peer.name));
     }
 
-    /// Members whose time is up or that have moved their quota, and those that may connect again because their quota was
-    /// raised or counting began anew.
-    fn notice_ends(&mut self, now: Timestamp, batch: &mut Batch) {
+    /// Take members out of the data plane whose time is up or that have moved their quota. That needs no disk: a full one
+    /// prolongs nothing.
+    async fn end_peers(&mut self, plane: &mut Plane<Gateway>, now: Timestamp) {
         let mut ended = Vec::new();
         for id in self.members.keys() {
             let Some(peer) = self.state.peers().get(id) else {
                 continue;
             };
             let usage = self.shared.meter().usage(*id);
-            let (action, kind) = match view::state(peer, &usage, now) {
-                PeerState::Expired => ("peer.expire", EventKind::PeerExpired),
-                PeerState::OverQuota => ("peer.over_quota", EventKind::PeerOverQuota),
-                PeerState::Active | PeerState::Disabled | PeerState::Shadowed => continue,
-            };
-            ended.push((action, kind, Arc::clone(peer)));
+            let state = view::state(peer, &usage, now);
+            if let Some((action, kind)) = ending(state) {
+                ended.push(Ended {
+                    id: *id,
+                    name: peer.name.clone(),
+                    at: now,
+                    state,
+                    action,
+                    kind,
+                });
+            }
         }
-        for (action, kind, peer) in ended {
-            info!(peer = peer.name, action, "peer ends");
-            let made = Made {
-                peer: Arc::clone(&peer),
-                changes: Vec::new(),
-                private_key: None,
-            };
-            self.note_own(action, kind, Some(&peer), made, now, batch);
+        if ended.is_empty() {
+            return;
         }
+        let kept = self.members.clone();
+        let ids: Vec<Uuid> = ended.iter().map(|ended| ended.id).collect();
+        for id in &ids {
+            self.members.remove(id);
+        }
+        let members = Members(Arc::new(self.members.values().cloned().collect()));
+        let changed = plane.change_members(members).await;
+        self.count_departed(plane, &ids, &kept);
+        if let Err(failure) = changed {
+            warn!(%failure, "can't take peers out whose end has come");
+            self.members = kept;
+            return;
+        }
+        for ended in ended {
+            info!(peer = ended.name, action = ended.action, "peer ends");
+            let event = of_peer(ended.kind, now, ended.id, &ended.name);
+            self.shared.events.emit(event);
+            self.unrecorded.push(ended);
+        }
+    }
+
+    /// Into the audit log with the end of a peer.
+    fn record(&mut self, ended: &Ended, batch: &mut Batch) {
+        let mut difference = Map::new();
+        audit::note(&mut difference, "state", PeerState::Active, ended.state);
+        let entry = audit::seal(
+            self.state.audit_head(),
+            audit::Draft {
+                at: ended.at,
+                actor: "daemon".to_owned(),
+                action: ended.action.to_owned(),
+                resource: format!("peers/{}", ended.id),
+                request: None,
+                difference,
+            },
+        );
+        self.make(Change::Audit(entry), batch);
     }
 
     /// Answers that are not repeated any more, and addresses that have rested.
     fn forget_old(&mut self, now: Timestamp, batch: &mut Batch) {
         let before = |span: SignedDuration| now.checked_sub(span).unwrap_or(Timestamp::MIN);
-        for (actor, key) in self.state.answers_until(before(ANSWERS_KEPT)) {
+        let forgotten = self
+            .state
+            .answers_to_forget(before(ANSWERS_KEPT), MAX_ANSWERS);
+        for (actor, key) in forgotten {
             self.make(Change::DeleteIdempotentAnswer { actor, key }, batch);
         }
         for address in self.state.released_until(before(ADDRESS_REST)) {
@@ -177,17 +262,14 @@ impl<S: Store> Worker<S> {
         let now = now();
         self.shared.set_own_key(device);
         let view = self.shared.view();
-        let holder = |key: &PublicKey| match self.state.by_key(key) {
-            Some(id) => {
-                let peer = self.state.peers().get(&id)?;
-                Some(Holder {
-                    id,
-                    is_next: peer.public_key != *key,
-                })
+        let holder = |key: &PublicKey| {
+            if view.is_of_file(key) {
+                let id = view.file_holder(key)?;
+                return Some(Holder { id, is_next: false });
             }
-            None => view
-                .file_holder(key)
-                .map(|id| Holder { id, is_next: false }),
+            let id = self.state.by_key(key)?;
+            let is_next = self.state.peers().get(&id)?.public_key != *key;
+            Some(Holder { id, is_next })
         };
         let reading = self.shared.meter().read(device, holder, now);
         let name_of = |id: &Uuid| {
