@@ -7,6 +7,7 @@ use shared::api::audit::AuditEntry;
 use shared_daemon::admin::client::Client;
 use shared_daemon::cli::Context;
 use shared_daemon::cli::output::{columns, is_coloured, print, print_json, table};
+use shared_daemon::cli::progress::Progress;
 use shared_daemon::error::Failure;
 
 use crate::Gateway;
@@ -73,7 +74,7 @@ pub(super) async fn run(command: Audit, context: &Context<Gateway>) -> Result<()
                 Some(path) => Source::File(path),
                 None => Source::Daemon(context.client()?),
             };
-            let head = walk(&source, expect.as_ref()).await?;
+            let head = walk(&source, expect.as_ref(), &mut Progress::new()).await?;
             if json {
                 return print_json(&serde_json::json!({
                     "valid": true, "sequence": head.sequence, "hash": head.hash,
@@ -107,7 +108,11 @@ impl Source {
     }
 }
 
-async fn walk(source: &Source, expect: Option<&Head>) -> Result<Head, Failure> {
+async fn walk(
+    source: &Source,
+    expect: Option<&Head>,
+    progress: &mut Progress,
+) -> Result<Head, Failure> {
     let mut head = Head::default();
     let mut met = expect.is_none_or(|expected| *expected == head);
     loop {
@@ -121,6 +126,7 @@ async fn walk(source: &Source, expect: Option<&Head>) -> Result<Head, Failure> {
                 .any(|e| e.sequence == expected.sequence && e.hash == expected.hash)
         });
         head = verify(head, &entries).map_err(|broken| changed(&broken))?;
+        progress.tell("checked", head.sequence, None, "audit entries");
     }
     match expect {
         Some(expected) if !met => Err(Failure::Other(format!(

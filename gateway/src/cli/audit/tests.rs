@@ -31,14 +31,18 @@ async fn log(count: usize) -> (tempfile::TempDir, Vec<Head>) {
     (dir, heads.collect())
 }
 
+async fn walked(source: &Source, expect: Option<&Head>) -> Result<Head, Failure> {
+    walk(source, expect, &mut Progress::new()).await
+}
+
 #[tokio::test]
 async fn a_log_is_walked_to_its_end_over_all_pages() {
     let (dir, heads) = log(PAGE * 2 + 1).await;
     let source = Source::File(dir.path().join("peers.db"));
     let last = heads.last().unwrap();
-    assert_eq!(&walk(&source, None).await.unwrap(), last);
+    assert_eq!(&walked(&source, None).await.unwrap(), last);
     for known in [&heads[0], &heads[PAGE], last, &Head::default()] {
-        assert_eq!(&walk(&source, Some(known)).await.unwrap(), last);
+        assert_eq!(&walked(&source, Some(known)).await.unwrap(), last);
     }
 }
 
@@ -50,22 +54,22 @@ async fn a_log_that_lost_its_end_or_is_another_one_is_told() {
         sequence: 3,
         hash: heads[3].hash.clone(),
     };
-    let refused = walk(&source, Some(&other)).await.unwrap_err();
+    let refused = walked(&source, Some(&other)).await.unwrap_err();
     assert!(refused.to_string().contains("cut off"), "{refused}");
     let database = rusqlite::Connection::open(dir.path().join("peers.db")).unwrap();
     database
         .execute("DELETE FROM audit WHERE sequence = 5", [])
         .unwrap();
     assert!(
-        walk(&source, None).await.is_ok(),
+        walked(&source, None).await.is_ok(),
         "by itself it can't be seen"
     );
-    let refused = walk(&source, Some(&heads[4])).await.unwrap_err();
+    let refused = walked(&source, Some(&heads[4])).await.unwrap_err();
     assert!(refused.to_string().contains("ends at 4:"), "{refused}");
     database
         .execute("DELETE FROM audit WHERE sequence = 2", [])
         .unwrap();
-    let refused = walk(&source, None).await.unwrap_err();
+    let refused = walked(&source, None).await.unwrap_err();
     assert!(refused.to_string().contains("entry 2"), "{refused}");
 }
 

@@ -5,11 +5,12 @@ use clap::Args;
 use hyper::Method;
 use shared_daemon::admin::client::{Call, Client};
 use shared_daemon::cli::output::note;
+use shared_daemon::cli::progress::Progress;
 use shared_daemon::error::Failure;
 
 use super::find;
 
-/// From this many on it is told how far it is.
+/// From this many on they are not named one by one.
 const MANY: usize = 20;
 
 /// Arguments of `peer remove`.
@@ -36,33 +37,37 @@ impl Remove {
 pub(super) async fn remove(arguments: &Remove, client: &Client) -> Result<(), Failure> {
     // All are looked up before the first is removed: a typing error removes nothing.
     let mut found = Vec::new();
-    for wanted in &arguments.peers {
+    let total = arguments.peers.len();
+    let all = u64::try_from(total).ok();
+    let mut progress = Progress::new();
+    for (number, wanted) in (0..).zip(&arguments.peers) {
+        progress.tell("found", number, all, "peers");
         found.push(find(client, wanted).await?);
     }
+    drop(progress);
     if !arguments.yes {
         let names: Vec<&str> = found.iter().map(|(peer, _)| peer.name.as_str()).collect();
         confirm(&names.join(", "))?;
     }
-    let total = found.len();
-    let progress = total >= MANY && io::stderr().is_terminal();
-    for (number, (peer, etag)) in found.iter().enumerate() {
+    let mut progress = Progress::new();
+    for (number, (peer, etag)) in (0..).zip(&found) {
+        progress.tell("removed", number, all, "peers");
         let call = Call::new(Method::DELETE, format!("/v1/peers/{}", peer.id));
-        client.send(call.if_match(etag)).await.inspect_err(|_| {
+        if let Err(failure) = client.send(call.if_match(etag)).await {
+            drop(progress);
             if number > 0 {
                 note(&format!("{number} of {total} are removed"));
             }
-        })?;
-        if progress {
-            // Nothing is left to be done when even standard error is gone.
-            let _closed = write!(io::stderr().lock(), "\r{} of {total} removed", number + 1);
+            return Err(failure);
         }
     }
-    if progress {
-        note("");
-    } else {
-        for (peer, _) in &found {
-            note(&format!("{} is removed", peer.name));
-        }
+    drop(progress);
+    if total >= MANY {
+        note(&format!("{total} peers are removed"));
+        return Ok(());
+    }
+    for (peer, _) in &found {
+        note(&format!("{} is removed", peer.name));
     }
     Ok(())
 }

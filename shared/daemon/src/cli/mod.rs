@@ -3,6 +3,7 @@
 mod context;
 mod generate;
 pub mod output;
+pub mod progress;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
