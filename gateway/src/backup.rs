@@ -2,23 +2,29 @@
 //!
 //! A backup is a database of its own, complete and consistent also when it is made while the daemon works (`SQLite`'s online
 //! backup). Restoring puts it in the place of the database of a daemon that does not run.
+//!
+//! A broken audit log is told and does not keep a backup from being made: what is left is worth the more then.
+mod keep;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::backup::Backup;
+use rusqlite::backup::{Backup, StepResult};
+use shared_daemon::cli::progress::Progress;
 use shared_daemon::error::Failure;
 use shared_os::process::Instance;
 
-use crate::audit::{Head, verify};
+use crate::audit::{Broken, Head, verify};
 use crate::store::sqlite;
 
-/// Pages per step: writers wait no longer than copying 4 MiB takes.
+/// Pages between two looks at how far it is.
 const PAGES_PER_STEP: i32 = 1000;
+/// Entries of the audit log between two looks.
+const ENTRIES_PER_STEP: usize = 1000;
 /// What stood in the place of a restored database.
 const BEFORE: &str = "peers.db.before-restore";
 
@@ -29,8 +35,19 @@ pub struct Held {
     pub peers: u64,
     /// Tokens.
     pub tokens: u64,
-    /// The last entry of the audit log.
+    /// The last entry of the audit log, or of that part of it which is what was written.
     pub audit: Head,
+    /// Where the audit log stops to be what was written.
+    pub broken: Option<Broken>,
+}
+
+/// What a restored backup holds, and what it replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// What is there now.
+    pub held: Held,
+    /// Why what was there before could not be read. It is kept all the same, with its write-ahead log.
+    pub damage: Option<String>,
 }
 
 impl fmt::Display for Held {
@@ -39,16 +56,21 @@ impl fmt::Display for Held {
             peers,
             tokens,
             audit,
+            broken,
         } = self;
-        write!(f, "{peers} peers, {tokens} tokens, audit log {audit}")
+        write!(f, "{peers} peers, {tokens} tokens, audit log {audit}")?;
+        match broken {
+            Some(broken) => write!(f, " and then broken ({broken})"),
+            None => Ok(()),
+        }
     }
 }
 
 /// Copy the database of `state_dir` into `file`, which must not exist. It appears there complete or not at all.
 ///
 /// # Errors
-/// There is no database, it is damaged, or the file can't be written.
-pub fn backup(state_dir: &Path, file: &Path) -> Result<Held, Failure> {
+/// There is no database, it is damaged, or the file can't be written. A broken audit log is none: see [`Held::broken`].
+pub fn backup(state_dir: &Path, file: &Path, progress: &mut Progress) -> Result<Held, Failure> {
     let source = state_dir.join(sqlite::FILE_NAME);
     if !source.exists() {
         return Err(Failure::Other(format!(
@@ -63,7 +85,7 @@ pub fn backup(state_dir: &Path, file: &Path) -> Result<Held, Failure> {
         )));
     }
     let unfinished = beside(file, "unfinished");
-    let held = copy(&source, &unfinished).and_then(|held| {
+    let held = copy(&source, &unfinished, progress).and_then(|held| {
         // Not `rename`: it would replace what another has made meanwhile.
         fs::hard_link(&unfinished, file).map_err(at(file))?;
         sync_directory(file).map_err(at(file))?;
@@ -77,8 +99,15 @@ pub fn backup(state_dir: &Path, file: &Path) -> Result<Held, Failure> {
 /// Put `file` in the place of the database of `state_dir`. What was there is kept beside it.
 ///
 /// # Errors
-/// The daemon runs, `file` is no backup, or it can't be written. Nothing was changed then.
-pub fn restore(state_dir: &Path, runtime_dir: &Path, file: &Path) -> Result<Held, Failure> {
+/// The daemon runs, `file` is no backup, its audit log is broken and `accept_broken_audit` is not set, or it can't be
+/// written. Nothing was changed then.
+pub fn restore(
+    state_dir: &Path,
+    runtime_dir: &Path,
+    file: &Path,
+    accept_broken_audit: bool,
+    progress: &mut Progress,
+) -> Result<Restored, Failure> {
     // Held to the end: no daemon starts meanwhile.
     let _instance = Instance::acquire(runtime_dir, "gateway").map_err(|error| {
         let text = shared_daemon::error::chain(&error);
@@ -89,44 +118,33 @@ pub fn restore(state_dir: &Path, runtime_dir: &Path, file: &Path) -> Result<Held
     let target = state_dir.join(sqlite::FILE_NAME);
     let unfinished = state_dir.join("peers.db.restoring");
     remove_if_there(&unfinished).map_err(at(&unfinished))?;
-    let held = copy(file, &unfinished)?;
-    if target.exists() {
-        // With all that is still in its write-ahead log.
-        let before = state_dir.join(BEFORE);
-        remove_if_there(&before).map_err(at(&before))?;
-        copy(&target, &before).or_else(|failure| keep_damaged(&target, &before, &failure))?;
+    let held = copy(file, &unfinished, progress)?;
+    if let Some(broken) = held.broken.as_ref().filter(|_| !accept_broken_audit) {
+        remove_if_there(&unfinished).map_err(at(&unfinished))?;
+        return Err(Failure::Other(format!(
+            "{}: the audit log was changed: {broken}; take another backup, or this one with --accept-broken-audit",
+            file.display()
+        )));
     }
-    for log in ["peers.db-wal", "peers.db-shm"] {
-        let log = state_dir.join(log);
-        remove_if_there(&log).map_err(at(&log))?;
-    }
+    let damage = if target.exists() {
+        keep::keep(&target, &state_dir.join(BEFORE))?
+    } else {
+        None
+    };
     fs::rename(&unfinished, &target).map_err(at(&target))?;
     sync_directory(&target).map_err(at(&target))?;
-    Ok(held)
+    Ok(Restored { held, damage })
 }
 
-/// A database that can't be read any more is kept as it is: restoring is what helps against that.
-fn keep_damaged(target: &Path, before: &Path, failure: &Failure) -> Result<Held, Failure> {
-    tracing::warn!(%failure, "the database that is replaced is damaged; it is kept as it is");
-    fs::copy(target, before).map_err(at(before))?;
-    Ok(Held {
-        peers: 0,
-        tokens: 0,
-        audit: Head::default(),
-    })
-}
-
-/// Copy a database, and check what was copied before anyone relies on it.
-fn copy(from: &Path, to: &Path) -> Result<Held, Failure> {
+/// Copy a database, and look at what was copied before anyone relies on it.
+fn copy(from: &Path, to: &Path, progress: &mut Progress) -> Result<Held, Failure> {
     let failed =
         |error: rusqlite::Error| Failure::Environment(format!("{}: {error}", to.display()));
     let source = sqlite::open_to_read(from).map_err(|error| Failure::other(&error))?;
     create_private(to).map_err(at(to))?;
     let copied = (|| {
         let mut target = Connection::open(to).map_err(failed)?;
-        Backup::new(&source, &mut target)
-            .and_then(|copy| copy.run_to_completion(PAGES_PER_STEP, Duration::from_millis(5), None))
-            .map_err(failed)?;
+        copy_pages(&source, &mut target, progress).map_err(failed)?;
         // One file: no write-ahead log beside it.
         let mode: String = target
             .query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))
@@ -136,7 +154,7 @@ fn copy(from: &Path, to: &Path) -> Result<Held, Failure> {
         File::open(to)
             .and_then(|file| file.sync_all())
             .map_err(at(to))?;
-        held(to)
+        held(to, progress)
     })();
     if copied.is_err() {
         // Half a copy is worth nothing.
@@ -145,32 +163,81 @@ fn copy(from: &Path, to: &Path) -> Result<Held, Failure> {
     copied
 }
 
-fn held(path: &Path) -> Result<Held, Failure> {
+fn copy_pages(
+    source: &Connection,
+    target: &mut Connection,
+    progress: &mut Progress,
+) -> rusqlite::Result<()> {
+    // One snapshot from the first page to the last. Without it every commit of the daemon would let the copy begin anew
+    // (<https://www.sqlite.org/backup.html>), and under steady changes it would never end. The daemon does not wait for it.
+    let snapshot = source.unchecked_transaction()?;
+    snapshot.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+    let copy = Backup::new(source, target)?;
+    loop {
+        match copy.step(PAGES_PER_STEP)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {
+                let pages = copy.progress();
+                let [total, left] = [pages.pagecount, pages.remaining];
+                let [total, left] = [total, left].map(|n| u64::from(n.unsigned_abs()));
+                progress.tell("copied", total.saturating_sub(left), Some(total), "pages");
+            }
+            // Nobody else knows the target, and the snapshot is there: that it lasts is a failure like any other.
+            StepResult::Busy | StepResult::Locked | _ => {
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                    None,
+                ));
+            }
+        }
+    }
+}
+
+fn held(path: &Path, progress: &mut Progress) -> Result<Held, Failure> {
     let database = sqlite::open_to_read(path).map_err(|error| Failure::other(&error))?;
     let failed = |error: rusqlite::Error| Failure::Other(format!("{}: {error}", path.display()));
     let count = |sql: &str| {
-        database
-            .query_row(sql, [], |row| row.get::<_, i64>(0))
-            .map_err(failed)
+        let rows = database.query_row(sql, [], |row| row.get::<_, i64>(0));
+        rows.map(i64::unsigned_abs).map_err(failed)
     };
-    let mut audit = Head::default();
-    loop {
-        let entries = sqlite::audit_after(&database, audit.sequence, 1000).map_err(failed)?;
-        if entries.is_empty() {
-            break;
-        }
-        audit = verify(audit, &entries).map_err(|broken| {
-            Failure::Other(format!(
-                "{}: the audit log was changed: {broken}",
-                path.display()
-            ))
-        })?;
-    }
-    Ok(Held {
-        peers: count("SELECT count(*) FROM peers")?.unsigned_abs(),
-        tokens: count("SELECT count(*) FROM tokens")?.unsigned_abs(),
-        audit,
+    let entries = count("SELECT count(*) FROM audit")?;
+    let (audit, broken) = audit_log(&database, |checked| {
+        progress.tell("checked", checked, Some(entries), "audit entries");
     })
+    .map_err(failed)?;
+    Ok(Held {
+        peers: count("SELECT count(*) FROM peers")?,
+        tokens: count("SELECT count(*) FROM tokens")?,
+        audit,
+        broken,
+    })
+}
+
+/// How far the audit log is what was written, and where it stops to be.
+fn audit_log(
+    database: &Connection,
+    mut watch: impl FnMut(u64),
+) -> rusqlite::Result<(Head, Option<Broken>)> {
+    let mut head = Head::default();
+    loop {
+        let entries = match sqlite::audit_after(database, head.sequence, ENTRIES_PER_STEP) {
+            Ok(entries) if entries.is_empty() => return Ok((head, None)),
+            Ok(entries) => entries,
+            Err(rusqlite::Error::FromSqlConversionFailure(..)) => {
+                let broken = Broken {
+                    sequence: head.sequence + 1,
+                    what: "or one of those behind it can't be read",
+                };
+                return Ok((head, Some(broken)));
+            }
+            Err(error) => return Err(error),
+        };
+        match verify(head.clone(), &entries) {
+            Ok(next) => head = next,
+            Err(broken) => return Ok((head, Some(broken))),
+        }
+        watch(head.sequence);
+    }
 }
 
 fn create_private(path: &Path) -> io::Result<()> {

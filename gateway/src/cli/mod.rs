@@ -17,8 +17,10 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueHint};
 use shared_daemon::cli::Context;
 use shared_daemon::cli::output::note;
+use shared_daemon::cli::progress::Progress;
 use shared_daemon::error::Failure;
 
+use crate::backup::Held;
 use crate::{Gateway, backup};
 
 /// What can be asked for.
@@ -41,7 +43,7 @@ pub enum Commands {
     },
     /// Write all that the API has made into one file; the daemon may run meanwhile
     ///
-    /// The file holds preshared keys: keep it as you keep private keys.
+    /// The file holds preshared keys: keep it as you keep private keys. A broken audit log is a warning: the backup is made.
     Backup {
         /// The file to make; it must not exist yet
         #[arg(value_hint = ValueHint::FilePath)]
@@ -54,6 +56,9 @@ pub enum Commands {
         /// What `backup` wrote
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
+        /// Restore it even if its audit log was changed
+        #[arg(long)]
+        accept_broken_audit: bool,
     },
 }
 
@@ -66,16 +71,43 @@ pub(crate) async fn run(command: Commands, context: &Context<Gateway>) -> Result
         Commands::Events { json } => events::follow(&context.client()?, json).await,
         Commands::Backup { file } => {
             let settings = context.settings()?;
-            let held = backup::backup(&settings.state_dir, &file)?;
+            let held = backup::backup(&settings.state_dir, &file, &mut Progress::new())?;
             note(&format!("{}: {held}", file.display()));
+            warn_of_broken_audit(&held);
             Ok(())
         }
-        Commands::Restore { file } => {
+        Commands::Restore {
+            file,
+            accept_broken_audit,
+        } => {
             let settings = context.settings()?;
-            let held = backup::restore(&settings.state_dir, &settings.runtime_dir, &file)?;
+            let restored = backup::restore(
+                &settings.state_dir,
+                &settings.runtime_dir,
+                &file,
+                accept_broken_audit,
+                &mut Progress::new(),
+            )?;
+            if let Some(damage) = &restored.damage {
+                note(&format!(
+                    "warning: the database that was replaced is damaged ({damage}); it is kept as it was, with its \
+                     write-ahead log"
+                ));
+            }
+            let held = restored.held;
             note(&format!("restored {held}; start the daemon with `run`"));
+            warn_of_broken_audit(&held);
             Ok(())
         }
+    }
+}
+
+fn warn_of_broken_audit(held: &Held) {
+    if let Some(broken) = &held.broken {
+        note(&format!(
+            "WARNING: the audit log was changed: {broken}. Somebody may hide what he did: compare with an older backup \
+             (`gateway audit verify --file FILE`) before you trust what is in it"
+        ));
     }
 }
 
