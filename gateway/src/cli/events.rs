@@ -6,14 +6,22 @@ use hyper::Method;
 use hyper::header::HeaderName;
 use shared::api::event::Event;
 use shared_daemon::admin::client::{Call, Client};
-use shared_daemon::cli::output::{note, print};
+use shared_daemon::cli::output::{nobody_reads, note, print_on};
 use shared_daemon::error::Failure;
 
 /// Before the daemon is asked again after the connection was lost.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Print events until interrupted. A daemon that restarts is waited for; one that does not run at the beginning is an error.
+/// Print events until interrupted, or until nobody reads them. A daemon that restarts is waited for; one that does not run at
+/// the beginning is an error.
 pub(super) async fn follow(client: &Client, json: bool) -> Result<(), Failure> {
+    tokio::select! {
+        ended = print_all(client, json) => ended,
+        () = nobody_reads() => Ok(()),
+    }
+}
+
+async fn print_all(client: &Client, json: bool) -> Result<(), Failure> {
     let mut lines = Lines::default();
     let mut connected_before = false;
     loop {
@@ -30,7 +38,9 @@ pub(super) async fn follow(client: &Client, json: bool) -> Result<(), Failure> {
                         continue;
                     };
                     for event in lines.take(&data) {
-                        print(&line(&event, json)?)?;
+                        if !print_on(&line(&event, json)?)? {
+                            return Ok(());
+                        }
                     }
                 }
                 note("the daemon hung up; waiting for it");

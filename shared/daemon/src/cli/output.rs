@@ -3,12 +3,21 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 
 use crate::error::Failure;
 
 /// What fits everywhere.
 const COLUMNS: u16 = 80;
+
+/// How often it is looked whether somebody still reads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is left of an elastic column before another one is left out.
+const NARROWEST: usize = 8;
+/// Between two columns.
+const GAP: usize = 2;
 
 const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
@@ -24,10 +33,39 @@ pub fn is_coloured() -> bool {
 /// # Errors
 /// It can't be written; that nobody reads any more (`status | head`) is none.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// To standard output, by a command that goes on until nobody reads. Returns whether somebody still does.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_on(text: &str) -> Result<bool, Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(&error)),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::other(&error)),
     }
+}
+
+/// Waits until nobody reads standard output any more: with nothing to print, only that tells that a command is to end. A
+/// file is always read.
+pub async fn nobody_reads() {
+    while !is_abandoned() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Whether standard output is a pipe whose readers are gone: it is in error then (poll(2), POLLERR).
+fn is_abandoned() -> bool {
+    let stdout = io::stdout();
+    let mut looked = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec::default();
+    let [state] = match rustix::event::poll(&mut looked, Some(&at_once)) {
+        Ok(_) => looked,
+        Err(_) => return false,
+    };
+    state.revents().contains(PollFlags::ERR)
 }
 
 /// To standard output, as JSON.
