@@ -39,6 +39,12 @@ impl FromStr for Expiry {
     }
 }
 
+/// A span that the API takes in seconds. Less than one becomes one: 0 has a meaning of its own.
+pub(super) fn seconds(text: &str) -> Result<u64, humantime::DurationError> {
+    let span = humantime::parse_duration(text)?;
+    Ok(span.as_secs() + u64::from(span.subsec_nanos() > 0))
+}
+
 /// A number of bytes: `50GB`, `20GiB`, `1000000`.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>()
@@ -100,6 +106,15 @@ mod tests {
             "2027-01-30T23:00:00Z"
         );
         assert!(at("soon").unwrap_err().contains("30d"));
+    }
+
+    #[test]
+    fn no_span_becomes_none_for_being_short() {
+        assert_eq!(seconds("500ms").unwrap(), 1);
+        assert_eq!(seconds("1s 1ns").unwrap(), 2);
+        assert_eq!(seconds("1d").unwrap(), 86_400);
+        assert_eq!(seconds("0s").unwrap(), 0);
+        assert!(seconds("much").is_err());
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub struct Rotate {
     #[arg(long, value_name = "WHICH", default_value = "generate")]
     preshared_key: Preshared,
     /// How long the old key works if the new one is not used; 0s changes over at once
-    #[arg(long, value_name = "SPAN", default_value = "1d", value_parser = humantime::parse_duration)]
-    overlap: std::time::Duration,
+    #[arg(long, value_name = "SPAN", default_value = "1d", value_parser = values::seconds)]
+    overlap: u64,
     #[command(flatten)]
     to: Destination,
 }
@@ -157,7 +157,7 @@ pub(super) async fn rotate(arguments: &Rotate, client: &Client) -> Result<(), Fa
         public_key: arguments.public_key.clone(),
         generate_key: arguments.public_key.is_none(),
         preshared_key: preshared(&arguments.preshared_key)?,
-        overlap_seconds: Some(arguments.overlap.as_secs()),
+        overlap_seconds: Some(arguments.overlap),
     };
     let path = format!("/v1/peers/{}/rotate", peer.id);
     let made = told_once(client, &path, &body, &arguments.to).await?;

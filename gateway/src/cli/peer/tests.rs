@@ -138,6 +138,7 @@ fn a_change_names_only_what_was_asked_for() {
             r#"{"networks":null,"expires_at":null,"quota_bytes":null}"#,
         ),
         (
+        "rotate alice --overlap -1s",
             "set alice --expires 1d --label a=b --label c-",
             r#"{"expires_at":"2026-11-24T00:00:00Z","labels":{"a":"b","c":null}}"#,
         ),
