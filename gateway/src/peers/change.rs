@@ -11,7 +11,7 @@ use shared::config::gateway::Gateway;
 use shared::model::{PrivateKey, PublicKey};
 use uuid::Uuid;
 
-use super::allocate::next_free;
+use super::allocate::{next_free, taken_until};
 use super::check::{Check, Keys};
 use super::error::RequestError;
 use super::state::State;
@@ -317,14 +317,18 @@ impl<'a> Context<'a> {
     /// One address of each family of the tunnel.
     fn allocate(&self) -> Result<Vec<IpAddr>, RequestError> {
         let rested = self.now.checked_sub(ADDRESS_REST).unwrap_or(Timestamp::MIN);
-        let is_free = |address: IpAddr| {
-            self.claims.check_address(address).is_ok()
-                && self.state.by_address(address, None).is_none()
-                && !self.state.is_released_since(address, rested)
+        let lans = self.config.lan_servers.iter();
+        let lans = lans.flat_map(|lan| &lan.networks);
+        let taken_until = |address: IpAddr| {
+            let is_kept = || {
+                self.claims.check_address(address).is_err()
+                    || self.state.is_released_since(address, rested)
+            };
+            taken_until(lans.clone(), self.state, address).or_else(|| is_kept().then_some(address))
         };
         let allocate = |&network: &IpNetwork| {
             let last = self.last_allocated.get(usize::from(network.is_ipv6()));
-            next_free(network, last.copied().flatten(), is_free).ok_or_else(|| {
+            next_free(network, last.copied().flatten(), taken_until).ok_or_else(|| {
                 RequestError::Conflict {
                     code: "addresses_exhausted",
                     detail: format!("no address of {network} is free"),

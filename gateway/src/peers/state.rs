@@ -93,6 +93,11 @@ impl State {
         holder.or_else(|| self.by_network(IpNetwork::from(address), except))
     }
 
+    /// Addresses of peers from this one on, in their order.
+    pub fn addresses_from(&self, address: IpAddr) -> impl Iterator<Item = IpAddr> {
+        self.addresses.range(address..).map(|(&taken, _)| taken)
+    }
+
     /// Who but `except` has a network that overlaps with this one: one around it, or one inside of it. The networks of
     /// one peer may lie in each other.
     pub fn by_network(&self, network: IpNetwork, except: Option<Uuid>) -> Option<Uuid> {

@@ -294,6 +294,15 @@ impl<S: Store> Worker<S> {
             .as_ref()
             .and_then(|id| self.state.tokens().get(id).cloned());
         let mut changes = done.changes;
+        let is_allocated = match &request.command {
+            Command::CreatePeer(create) => create.addresses.is_none(),
+            Command::PatchPeer(..)
+            | Command::DeletePeer(..)
+            | Command::RotatePeer(..)
+            | Command::ResetUsage(..)
+            | Command::CreateToken(_)
+            | Command::DeleteToken(..) => false,
+        };
         let used_before = done
             .peer
             .map(|id| quota_used(&self.shared.meter().usage(id)));
@@ -315,7 +324,8 @@ impl<S: Store> Worker<S> {
             }));
         }
         for change in changes {
-            if let (Change::PutPeer(peer), None) = (&change, &before) {
+            // Only what was given out: an address that was asked for may lie anywhere.
+            if let (Change::PutPeer(peer), true) = (&change, is_allocated) {
                 for &address in &peer.addresses {
                     let last = self.last_allocated.get_mut(usize::from(address.is_ipv6()));
                     if let Some(last) = last {
