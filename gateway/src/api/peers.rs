@@ -20,18 +20,19 @@ use shared::api::peer::{
 };
 use shared::api::problem::{FieldError, Problem};
 use shared::api::scope::Scope;
-use shared::model::PrivateKey;
+use shared::model::{PresharedKey, PrivateKey, PublicKey};
 use shared_daemon::admin::actor::Caller;
 use shared_daemon::admin::extract::{
     ApiJson, ApiPath, ApiQuery, IdempotencyKey, IfMatch, OptionalIfMatch,
 };
 use shared_daemon::admin::problem::{ApiError, ApiResult};
+use subtle::ConstantTimeEq as _;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::answer::{ask, idempotency, precondition, unexpected, with_etag, wrong_parameter};
-use crate::peers::client_config;
-use crate::peers::request::{Command, NewSecrets, Outcome};
+use crate::peers::client_config::{self, Preshared};
+use crate::peers::request::{Command, Idempotency, NewSecrets, Outcome};
 use crate::peers::{Handle, view::View};
 use crate::store::{PeerRecord, Store};
 
@@ -218,36 +219,42 @@ pub(super) async fn patch<S: Store>(
 ) -> ApiResult<(HeaderMap, Json<Peer>)> {
     caller.require(Scope::PeersWrite)?;
     let command = Command::PatchPeer(id, precondition(Some(if_match)), body);
-    changed(&handle, caller, command).await
+    changed(&handle, caller, None, command).await
 }
 
 /// Begin to count for the quota anew.
 #[utoipa::path(post, path = "/v1/peers/{id}/reset-usage", tag = "peers", operation_id = "reset_usage",
     params(("id" = Uuid, Path, description = "Identifier of the peer."),
-        ("If-Match" = Option<String>, Header, description = "The ETag of what is to be changed.")),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what is to be changed."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Done once, however often the same request comes within 24 hours.")),
     responses((status = 200, body = Peer, headers(("ETag" = String))),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such peer."),
-        (status = 409, body = Problem, content_type = "application/problem+json", description = "It belongs to the file."),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "It belongs to the file, or is gone since a repeated request was done."),
         (status = 412, body = Problem, content_type = "application/problem+json", description = "It has changed since."),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "The Idempotency-Key was used for another request."),
         (status = 507, body = Problem, content_type = "application/problem+json", description = "No space is left; nothing was changed.")))]
 pub(super) async fn reset_usage<S: Store>(
     State(handle): State<Handle<S>>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
     OptionalIfMatch(if_match): OptionalIfMatch,
+    key: IdempotencyKey,
 ) -> ApiResult<(HeaderMap, Json<Peer>)> {
     caller.require(Scope::PeersWrite)?;
+    let idempotency = idempotency(key, &caller, &());
     let command = Command::ResetUsage(id, precondition(if_match));
-    changed(&handle, caller, command).await
+    changed(&handle, caller, idempotency, command).await
 }
 
 async fn changed<S: Store>(
     handle: &Handle<S>,
     caller: Caller,
+    idempotency: Option<Idempotency>,
     command: Command,
 ) -> ApiResult<(HeaderMap, Json<Peer>)> {
-    let outcome = ask(handle, caller, None, command).await?;
-    let Outcome::Peer(record) = outcome else {
+    let outcome = ask(handle, caller, idempotency, command).await?;
+    // A repeated answer is the same for all requests about peers; this one never had secrets.
+    let (Outcome::Peer(record) | Outcome::PeerWithSecrets(record, None)) = outcome else {
         return Err(unexpected(&outcome));
     };
     let shown = as_shown(handle, &record);
@@ -320,7 +327,11 @@ pub(super) async fn config<S: Store>(
     caller.require(Scope::Read)?;
     let view = handle.shared.view();
     let peer = find(&handle, &view, id)?;
-    let config = config_text(&view, &peer, client_config::Secrets::default());
+    let secrets = client_config::Secrets {
+        private_key: None,
+        preshared_key: Preshared::of(None, peer.has_preshared_key),
+    };
+    let config = config_text(&view, &peer, secrets);
     Ok(Json(ClientConfig { config }))
 }
 
@@ -369,38 +380,83 @@ pub(super) async fn qr<S: Store>(
 fn filled<S: Store>(handle: &Handle<S>, id: Uuid, body: &ConfigSecrets) -> ApiResult<String> {
     let view = handle.shared.view();
     let peer = find(handle, &view, id)?;
-    let known = [
-        Some(peer.public_key.as_str()),
-        peer.rotation.as_ref().map(|next| next.public_key.as_str()),
-    ];
-    let mut errors = Vec::new();
-    if let Some(text) = &body.private_key {
-        let public = text
-            .parse::<PrivateKey>()
-            .map(|key| key.public_key().to_string());
-        if !public.is_ok_and(|key| known.contains(&Some(key.as_str()))) {
-            errors.push(FieldError {
-                pointer: "/private_key".to_owned(),
-                detail: "is not the private key of this peer's public key".to_owned(),
-            });
-        }
-    }
-    if let Some(text) = &body.preshared_key {
-        if text.parse::<shared::model::PresharedKey>().is_err() {
-            errors.push(FieldError {
-                pointer: "/preshared_key".to_owned(),
-                detail: "not 32 bytes as 44 characters of base64".to_owned(),
-            });
-        }
-    }
+    let record = view.peers.get(&id).map(AsRef::as_ref);
+    let errors = wrong_secrets(&peer, record, body);
     if !errors.is_empty() {
         return Err(ApiError::invalid(errors));
     }
+    let is_there = match (record, &body.private_key) {
+        (Some(record), Some(key)) => keys_of(record, Some(key)).any(|(_, key)| key.is_some()),
+        (_, _) => peer.has_preshared_key,
+    };
     let secrets = client_config::Secrets {
         private_key: body.private_key.as_deref(),
-        preshared_key: body.preshared_key.as_deref(),
+        preshared_key: Preshared::of(body.preshared_key.as_deref(), is_there),
     };
     Ok(config_text(&view, &peer, secrets))
+}
+
+/// What the caller brings that is not the peer's. `record` is none for a peer of the file, whose preshared key is not known
+/// here: of that only the form is checked.
+fn wrong_secrets(
+    peer: &Peer,
+    record: Option<&PeerRecord>,
+    body: &ConfigSecrets,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut refuse = |pointer: &str, detail: &str| {
+        errors.push(FieldError {
+            pointer: pointer.to_owned(),
+            detail: detail.to_owned(),
+        });
+    };
+    let private_key = body.private_key.as_deref();
+    if let Some(key) = private_key {
+        let public = public_of(key).map(|key| key.to_string());
+        let next = peer.rotation.as_ref().map(|next| &next.public_key);
+        if public.is_none_or(|key| key != peer.public_key && Some(&key) != next) {
+            refuse(
+                "/private_key",
+                "is not the private key of this peer's public key",
+            );
+        }
+    }
+    if let Some(text) = &body.preshared_key {
+        let is_its_own = |key: &PresharedKey| match record {
+            Some(record) => keys_of(record, private_key)
+                .filter_map(|(_, theirs)| theirs)
+                .any(|theirs| bool::from(theirs.as_bytes().ct_eq(key.as_bytes()))),
+            None => peer.has_preshared_key,
+        };
+        match text.parse::<PresharedKey>() {
+            Err(_) => refuse("/preshared_key", "not 32 bytes as 44 characters of base64"),
+            Ok(key) if !is_its_own(&key) => {
+                refuse("/preshared_key", "is not the preshared key of this peer");
+            }
+            Ok(_) => {}
+        }
+    }
+    errors
+}
+
+/// The keys of a peer, the one that comes too, each with the preshared key that goes with it; only the one with this private
+/// key, when that is one of them.
+fn keys_of<'a>(
+    record: &'a PeerRecord,
+    private_key: Option<&str>,
+) -> impl Iterator<Item = (&'a PublicKey, Option<&'a PresharedKey>)> {
+    let present = (&record.public_key, record.preshared_key.as_ref());
+    let next = record.rotation.as_ref();
+    let next = next.map(|next| (&next.public_key, next.preshared_key.as_ref()));
+    let known = private_key.and_then(public_of);
+    let known = known.filter(|key| present.0 == key || next.is_some_and(|next| next.0 == key));
+    let keys = std::iter::once(present).chain(next);
+    keys.filter(move |(key, _)| known.is_none_or(|known| **key == known))
+}
+
+fn public_of(private_key: &str) -> Option<PublicKey> {
+    let key = private_key.parse::<PrivateKey>().ok()?;
+    Some(key.public_key())
 }
 
 fn find<S: Store>(handle: &Handle<S>, view: &View, id: Uuid) -> ApiResult<Peer> {
@@ -426,9 +482,15 @@ fn with_secrets<S: Store>(
         private_key: new.private_key.map(|key| key.to_base64().to_string()),
         preshared_key: new.preshared_key.map(|key| key.to_base64().to_string()),
     });
+    // Of the key that was told: after a rotation that is the next one.
+    let preshared_key = match &record.rotation {
+        Some(next) => &next.preshared_key,
+        None => &record.preshared_key,
+    };
+    let told = secrets.as_ref().and_then(|s| s.preshared_key.as_deref());
     let known = client_config::Secrets {
         private_key: secrets.as_ref().and_then(|s| s.private_key.as_deref()),
-        preshared_key: secrets.as_ref().and_then(|s| s.preshared_key.as_deref()),
+        preshared_key: Preshared::of(told, preshared_key.is_some()),
     };
     let config = config_text(&handle.shared.view(), &peer, known);
     PeerWithSecrets {
@@ -442,5 +504,108 @@ fn config_text(view: &View, peer: &Peer, secrets: client_config::Secrets<'_>) ->
     match &view.own_key {
         Some(key) => client_config::text(&view.config, key, peer, secrets),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::api::peer::Connection;
+
+    use super::*;
+    use crate::store::RotationRecord;
+
+    const KEYS: [u8; 3] = [1, 2, 3];
+
+    fn private(salt: u8) -> PrivateKey {
+        PrivateKey::from_bytes([salt; 32])
+    }
+
+    fn preshared(salt: u8) -> PresharedKey {
+        PresharedKey::from_bytes([salt; 32])
+    }
+
+    /// Keys 1 with preshared key 1, and 2 with preshared key 2 or none to come.
+    fn record(next_has_one: bool) -> PeerRecord {
+        PeerRecord {
+            id: Uuid::from_u128(7),
+            revision: 1,
+            name: "alice".to_owned(),
+            public_key: private(1).public_key(),
+            preshared_key: Some(preshared(1)),
+            addresses: vec!["10.17.0.9".parse().unwrap()],
+            networks: Vec::new(),
+            role: None,
+            enabled: true,
+            expires_at: None,
+            quota_bytes: None,
+            labels: std::collections::BTreeMap::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            rotation: Some(RotationRecord {
+                public_key: private(2).public_key(),
+                preshared_key: next_has_one.then(|| preshared(2)),
+                until: Timestamp::MAX,
+            }),
+        }
+    }
+
+    /// Fields that are refused.
+    fn wrong(next_has_one: bool, private_key: Option<u8>, psk: u8) -> Vec<String> {
+        let record = record(next_has_one);
+        let peer = Peer {
+            id: record.id,
+            name: record.name.clone(),
+            managed_by: ManagedBy::Api,
+            public_key: record.public_key.to_string(),
+            has_preshared_key: true,
+            addresses: record.addresses.clone(),
+            networks: Vec::new(),
+            role: None,
+            enabled: true,
+            expires_at: None,
+            quota_bytes: None,
+            labels: record.labels.clone(),
+            created_at: None,
+            updated_at: None,
+            rotation: record
+                .rotation
+                .as_ref()
+                .map(|next| shared::api::peer::Rotation {
+                    public_key: next.public_key.to_string(),
+                    until: next.until,
+                }),
+            state: PeerState::Active,
+            problems: Vec::new(),
+            connection: Connection {
+                online: false,
+                endpoint: None,
+                latest_handshake_at: None,
+            },
+            usage: shared::api::peer::Usage {
+                rx_bytes: 0,
+                tx_bytes: 0,
+                quota_used_bytes: 0,
+                counted_since: None,
+            },
+        };
+        let body = ConfigSecrets {
+            private_key: private_key.map(|salt| private(salt).to_base64().to_string()),
+            preshared_key: Some(preshared(psk).to_base64().to_string()),
+        };
+        let errors = wrong_secrets(&peer, Some(&record), &body);
+        errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn secrets_belong_to_the_peer_and_to_each_other() {
+        let none: [&str; 0] = [];
+        assert_eq!(wrong(true, Some(1), 1), none);
+        assert_eq!(wrong(true, Some(2), 2), none);
+        assert_eq!(wrong(true, Some(1), 2), ["/preshared_key"]);
+        assert_eq!(wrong(true, Some(2), 1), ["/preshared_key"]);
+        assert_eq!(wrong(false, Some(2), 1), ["/preshared_key"]);
+        assert_eq!(wrong(true, Some(3), 3), ["/private_key", "/preshared_key"]);
+        // Without a private key it may be either.
+        assert_eq!(KEYS.map(|psk| wrong(true, None, psk).len()), [0, 0, 1]);
     }
 }

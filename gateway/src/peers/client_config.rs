@@ -17,7 +17,30 @@ pub struct Secrets<'a> {
     /// The client's private key.
     pub private_key: Option<&'a str>,
     /// The preshared key.
-    pub preshared_key: Option<&'a str>,
+    pub preshared_key: Preshared<'a>,
+}
+
+/// What stands in the place of the preshared key.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Preshared<'a> {
+    /// Nothing: there is none.
+    #[default]
+    None,
+    /// A line to be filled in.
+    Unknown,
+    /// This key.
+    Known(&'a str),
+}
+
+impl<'a> Preshared<'a> {
+    /// The key, when it is known; a line to be filled in, when there is one all the same.
+    pub fn of(known: Option<&'a str>, is_there: bool) -> Self {
+        match known {
+            Some(key) => Self::Known(key),
+            None if is_there => Self::Unknown,
+            None => Self::None,
+        }
+    }
 }
 
 /// The configuration of `peer`; what is not known is a line to be filled in.
@@ -40,10 +63,10 @@ pub fn text(config: &Gateway, own_key: &PublicKey, peer: &Peer, secrets: Secrets
     line("Address", &addresses.join(", "));
     line("MTU", &config.tunnel.mtu.to_string());
     line("\n[Peer]\nPublicKey", &own_key.to_string());
-    match (secrets.preshared_key, peer.has_preshared_key) {
-        (Some(key), _) => line("PresharedKey", key),
-        (None, true) => line("PresharedKey", PRESHARED_KEY_UNKNOWN),
-        (None, false) => {}
+    match secrets.preshared_key {
+        Preshared::Known(key) => line("PresharedKey", key),
+        Preshared::Unknown => line("PresharedKey", PRESHARED_KEY_UNKNOWN),
+        Preshared::None => {}
     }
     line("AllowedIPs", &reachable(config, peer).join(", "));
     line("Endpoint", &config.wan.endpoint.to_string());
