@@ -102,3 +102,36 @@ fn listed(tokens: &[token::Token], columns: u16, coloured: bool) -> String {
     let head = ["ID", "NAME", "SCOPES", "EXPIRES", "LAST USED"];
     table(&head, &[1, 2], rows.collect(), columns, coloured)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_fits_80_columns_with_the_longest_names_and_all_scopes() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let token = token::Token {
+            id: "0123456789abcdef".to_owned(),
+            name: "x".repeat(64),
+            scopes: vec![Scope::Read, Scope::PeersWrite, Scope::Admin],
+            created_at: Timestamp::UNIX_EPOCH,
+            created_by: "unix:uid=0,gid=0,pid=1".to_owned(),
+            expires_at: at("2027-01-31T00:00:00Z"),
+            last_used_at: at("2026-11-23T00:00:00Z"),
+        };
+        let text = listed(&[token], 80, false);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        for part in [
+            "0123456789abcdef",
+            "xxx…",
+            "read,peers",
+            "2027-01-31",
+            "2026-11-23",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+}

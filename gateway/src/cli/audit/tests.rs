@@ -77,7 +77,8 @@ async fn a_log_that_lost_its_end_or_is_another_one_is_told() {
 async fn a_row_says_who_did_what_to_whom_in_80_columns() {
     let (dir, _) = log(1).await;
     let source = Source::File(dir.path().join("peers.db"));
-    let text = listed(&source.after(0).await.unwrap(), 80, false);
+    let mut entries = source.after(0).await.unwrap();
+    let text = listed(&entries, 80, false);
     let row = text.lines().nth(1).unwrap();
     assert!(
         row.contains("peer.create") && row.contains("alice"),
@@ -87,4 +88,28 @@ async fn a_row_says_who_did_what_to_whom_in_80_columns() {
         text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
     );
+    // The longest of everything.
+    let mut long = entries[0].clone();
+    long.sequence = 99_999_999;
+    long.actor = "unix:uid=4294967294,gid=4294967294,pid=4194304".to_owned();
+    long.action = "peer.reset_usage".to_owned();
+    let name = serde_json::json!({"from": null, "to": "x".repeat(64)});
+    long.difference.insert("name".to_owned(), name);
+    for field in [
+        "addresses",
+        "expires_at",
+        "labels",
+        "networks",
+        "public_key",
+    ] {
+        long.difference
+            .insert(field.to_owned(), serde_json::Value::Null);
+    }
+    entries.push(long);
+    let text = listed(&entries, 80, false);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert!(text.contains("99999999") && text.contains("xxx…"), "{text}");
 }

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use shared::api::Page;
 use shared::api::peer::{Peer, PeerState};
 use shared_daemon::admin::client::Client;
-use shared_daemon::cli::output::{columns, is_coloured, print, print_json, size, span, table};
+use shared_daemon::cli::output::{
+    columns, is_coloured, print, print_json, size, span, table_without,
+};
 use shared_daemon::error::Failure;
 
 use super::super::values;
@@ -130,7 +132,9 @@ pub(super) fn listed(peers: &[Peer], now: Timestamp, columns: u16, coloured: boo
     let head = [
         "NAME", "ADDRESS", "ROLE", "STATUS", "SEEN", "RECEIVED", "SENT",
     ];
-    table(&head, &[0, 2], rows.collect(), columns, coloured)
+    // `peer show` has the counters too; a whole IPv6 address takes half of a line.
+    let optional = [5, 6, 2];
+    table_without(&head, &[0, 2], &optional, rows.collect(), columns, coloured)
 }
 
 /// A peer that can connect is online or not; of one that can't, why.

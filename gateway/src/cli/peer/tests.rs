@@ -85,6 +85,28 @@ fn a_list_fits_80_columns_with_the_longest_names() {
 }
 
 #[test]
+fn a_list_with_whole_ipv6_addresses_fits_80_columns_too() {
+    let address = "fd17:1234:5678:9abc:def0:1234:5678:9abc";
+    let mut long = peer(&"x".repeat(64));
+    long.addresses = vec![address.parse().unwrap()];
+    long.role = Some("y".repeat(64));
+    long.state = PeerState::OverQuota;
+    let text = list::listed(&[peer("alice"), long.clone()], now(), 80, false);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    for part in [address, "xxx…", "over quota", "alice", "10.17.255.254"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let wide = list::listed(&[long], now(), 250, false);
+    assert!(
+        wide.contains(&"y".repeat(64)) && wide.contains("15.99 EiB"),
+        "{wide}"
+    );
+}
+
+#[test]
 fn a_peer_is_shown_with_everything_that_is_known() {
     let mut shadowed = peer("alice");
     shadowed.state = PeerState::Shadowed;

@@ -91,19 +91,66 @@ pub fn table(
     columns: u16,
     coloured: bool,
 ) -> String {
+    table_without(head, elastic, &[], rows, columns, coloured)
+}
+
+/// The same; of the columns in `optional` as many are left out, the first ones first, as the others need room.
+pub fn table_without(
+    head: &[&str],
+    elastic: &[usize],
+    optional: &[usize],
+    rows: Vec<Vec<String>>,
+    columns: u16,
+    coloured: bool,
+) -> String {
+    let widths: Vec<usize> = head
+        .iter()
+        .enumerate()
+        .map(|(number, name)| {
+            let cells = rows.iter().filter_map(|row| row.get(number));
+            let widths = cells.map(|cell| cell.chars().count());
+            let width = widths.max().unwrap_or(0).max(name.chars().count());
+            if elastic.contains(&number) {
+                width.min(NARROWEST)
+            } else {
+                width
+            }
+        })
+        .collect();
+    let needed = |left_out: &[usize]| -> usize {
+        let kept = widths.iter().enumerate();
+        let kept = kept.filter(|(number, _)| !left_out.contains(number));
+        kept.map(|(_, width)| width + GAP).sum::<usize>() - GAP
+    };
+    let fitting = (0..=optional.len())
+        .filter_map(|count| optional.get(..count))
+        .find(|left_out| needed(left_out) <= usize::from(columns));
+    let left_out = fitting.unwrap_or(optional);
+    let stays = |number: &usize| !left_out.contains(number);
+    let kept: Vec<usize> = (0..head.len()).filter(stays).collect();
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(columns)
         .set_truncation_indicator("…")
-        .set_header(one_line(head.iter().map(|&name| name.to_owned()).collect()));
-    for row in rows {
-        table.add_row(one_line(row));
+        .set_header(one_line(
+            kept.iter()
+                .filter_map(|&number| head.get(number))
+                .map(|&name| name.to_owned())
+                .collect(),
+        ));
+    for mut row in rows {
+        let cells = row.iter_mut().enumerate();
+        let cells = cells.filter(|(number, _)| stays(number));
+        table.add_row(one_line(
+            cells.map(|(_, cell)| std::mem::take(cell)).collect(),
+        ));
     }
-    for (number, column) in table.column_iter_mut().enumerate() {
+    for (column, number) in table.column_iter_mut().zip(&kept) {
         column.set_padding((0, 2));
-        if !elastic.contains(&number) {
+        // Should even that be too much, all are shortened.
+        if !elastic.contains(number) && fitting.is_some() {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -201,6 +248,16 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains('\x1b'));
+        let wide = vec!["a".repeat(40), "b".repeat(40), "c".repeat(40)];
+        let head = ["FIRST", "SECOND", "THIRD"];
+        let rows = || vec![wide.clone()];
+        let text = table_without(&head, &[0], &[2, 1], rows(), 80, false);
+        assert!(text.contains(&wide[1]) && !text.contains("THIRD"), "{text}");
+        let text = table_without(&head, &[], &[], rows(), 80, false);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         assert!(table(&["A"], &[], vec![], 80, true).starts_with("\x1b[1mA\x1b[0m"));
     }
 }
