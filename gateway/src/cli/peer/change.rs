@@ -2,7 +2,7 @@
 use clap::Args;
 use hyper::Method;
 use jiff::Timestamp;
-use shared::api::peer::{self, PatchPeer};
+use shared::api::peer::{self, ClientConfig, PatchPeer};
 use shared_daemon::admin::client::{Call, Client};
 use shared_daemon::cli::output::{note, print_json};
 use shared_daemon::error::Failure;
@@ -29,7 +29,7 @@ pub(super) struct Changes {
     /// Another name
     #[arg(long)]
     name: Option<String>,
-    /// Another role; holds at once, for open connections too
+    /// Another role; holds at once, for open connections too. What has to be changed on the client is told
     #[arg(long)]
     role: Option<String>,
     /// No role: reaches nothing
@@ -97,14 +97,51 @@ fn changed<T>(remove: bool, set: Option<T>) -> Option<Option<T>> {
 
 pub(super) async fn set(arguments: &Set, client: &Client) -> Result<(), Failure> {
     let (found, etag) = find(client, &arguments.peer).await?;
+    let patch = arguments.changes.patch(Timestamp::now());
+    let reaches_client = patch.role.is_some() || patch.addresses.is_some();
+    let config_before = if reaches_client {
+        Some(config(client, &found).await?)
+    } else {
+        None
+    };
     let call = Call::new(Method::PATCH, format!("/v1/peers/{}", found.id))
         .if_match(etag)
-        .json(&arguments.changes.patch(Timestamp::now()))?;
+        .json(&patch)?;
     let after: peer::Peer = client.send(call).await?.json()?;
+    if let Some(before) = config_before {
+        if let Some(told) = client_changes(&before, &config(client, &after).await?) {
+            note(&told);
+        }
+    }
     if arguments.json {
         return print_json(&after);
     }
     show::print_peer(&after)
+}
+
+async fn config(client: &Client, peer: &peer::Peer) -> Result<String, Failure> {
+    let answer = client.get(&format!("/v1/peers/{}/config", peer.id)).await?;
+    Ok(answer.json::<ClientConfig>()?.config)
+}
+
+/// What has to be changed on the client too, when anything has: its addresses, and its `AllowedIPs`, which come from the
+/// role.
+pub(super) fn client_changes(before: &str, after: &str) -> Option<String> {
+    let line = |config: &str, name: &str| {
+        let line = config.lines().find(|line| line.starts_with(name));
+        line.map(str::to_owned)
+    };
+    let changed = ["Address = ", "AllowedIPs = "]
+        .into_iter()
+        .filter(|name| line(before, name) != line(after, name))
+        .filter_map(|name| line(after, name));
+    let changed: Vec<String> = changed.map(|line| format!("  {line}")).collect();
+    (!changed.is_empty()).then(|| {
+        format!(
+            "change the client's configuration too (`gateway peer config` prints all of it):\n{}",
+            changed.join("\n")
+        )
+    })
 }
 
 pub(super) async fn reset_usage(client: &Client, wanted: &str) -> Result<(), Failure> {

@@ -138,6 +138,7 @@ fn contradictions_and_secrets_in_arguments_are_refused() {
         "add alice --expires soon",
         "add alice --label team",
         "rotate alice --overlap much",
+        "rotate alice --overlap -1s",
         "remove",
     ] {
         assert!(parsed(wrong).is_err(), "{wrong}");
@@ -160,7 +161,6 @@ fn a_change_names_only_what_was_asked_for() {
             r#"{"networks":null,"expires_at":null,"quota_bytes":null}"#,
         ),
         (
-        "rotate alice --overlap -1s",
             "set alice --expires 1d --label a=b --label c-",
             r#"{"expires_at":"2026-11-24T00:00:00Z","labels":{"a":"b","c":null}}"#,
         ),
@@ -276,6 +276,25 @@ async fn a_name_becomes_an_identifier_and_the_etag_is_sent_with_the_change() {
         "{asked:?}"
     );
     assert!(asked[2].contains("if-match: \"9\"\r\n"), "{asked:?}");
+}
+
+#[test]
+fn what_a_change_means_for_the_client_is_told() {
+    let config = |address: &str, allowed: &str| {
+        format!("[Interface]\nAddress = {address}\n\n[Peer]\nAllowedIPs = {allowed}\n")
+    };
+    let before = config("10.17.0.3/32", "10.17.0.1/32");
+    assert_eq!(change::client_changes(&before, &before), None);
+    let after = config("10.17.0.3/32", "10.17.0.1/32, 10.17.5.10/32");
+    let told = change::client_changes(&before, &after).unwrap();
+    assert!(
+        told.contains("AllowedIPs = 10.17.0.1/32, 10.17.5.10/32"),
+        "{told}"
+    );
+    assert!(!told.contains("Address ="), "{told}");
+    let after = config("10.17.0.4/32", "10.17.0.1/32");
+    let told = change::client_changes(&before, &after).unwrap();
+    assert!(told.contains("Address = 10.17.0.4/32"), "{told}");
 }
 
 #[tokio::test]
