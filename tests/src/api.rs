@@ -209,6 +209,17 @@ pub fn id_of(created: &Value) -> Result<String> {
         .to_owned())
 }
 
+/// Entries of a page.
+pub fn items(page: &Value) -> Result<&Vec<Value>> {
+    let items = page.get("items").and_then(Value::as_array);
+    items.with_context(|| format!("no items in {page}"))
+}
+
+/// Where the next page begins, when there is one.
+pub fn next_cursor(page: &Value) -> Option<&str> {
+    page.get("next_cursor").and_then(Value::as_str)
+}
+
 /// A field that has to be text.
 pub fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
     let found = value.get(field).and_then(Value::as_str);
