@@ -4,12 +4,16 @@
 //! own, so any number of them run at the same time. `WG_EDGE_PAUSE=1` leaves a failed world up to look around.
 mod support;
 
+mod api_cli;
 mod api_documented;
 mod api_durable;
 mod api_limits;
 mod api_listener;
+mod api_lists;
 mod api_peers;
 mod api_refused;
+mod api_repeats;
+mod api_secrets;
 mod api_undisturbed;
 mod bare_device;
 mod configuration;

@@ -2,6 +2,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -350,13 +351,27 @@ impl Instance {
         Ok(())
     }
 
-    /// Run `program COMMAND… --config CONFIG` to its end.
+    /// Run `program COMMAND… --config CONFIG` to its end, which has to be a good one.
     pub fn command(&self, command: &[&str]) -> Result<String> {
+        let line = self.command_line(command)?;
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        self.daemon.node().run(&line)
+    }
+
+    /// The same whatever its exit code.
+    pub fn output(&self, command: &[&str]) -> Result<Output> {
+        let line = self.command_line(command)?;
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        self.daemon.node().output(&line)
+    }
+
+    /// Words of a command, for a shell or another program that runs it.
+    pub fn command_line(&self, command: &[&str]) -> Result<Vec<String>> {
         let config = self.config.to_str().context("its path is not UTF-8")?;
-        let mut whole = vec![self.program.as_str()];
-        whole.extend(command);
-        whole.extend(["--config", config]);
-        self.daemon.node().run(&whole)
+        let words = [self.program.as_str()].into_iter();
+        let words = words.chain(command.iter().copied());
+        let words = words.chain(["--config", config]);
+        Ok(words.map(str::to_owned).collect())
     }
 
     /// `status --json`.
