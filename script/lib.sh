@@ -24,6 +24,9 @@ ethtool       ethtool
 jq            jq
 openssl       openssl
 socat         socat
+strace        strace
+groff         groff-base
+script        bsdutils
 unshare       util-linux
 promtool      prometheus
 '

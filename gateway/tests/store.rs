@@ -4,8 +4,12 @@
     clippy::indexing_slicing,
     reason = "a test that can't go on has failed"
 )]
+#[path = "store/child.rs"]
+mod child;
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/disk.rs"]
+mod disk;
 #[path = "store/full.rs"]
 mod full;
 #[path = "store/promises.rs"]

@@ -242,3 +242,28 @@ fn is_full(file: &str) -> bool {
     let dir = dir.parent().unwrap_or(Path::new("/"));
     rustix::fs::statvfs(dir).is_ok_and(|room| room.f_bavail == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What durability rests on, as the connection that commits has it: another one would have settings of its own.
+    #[tokio::test]
+    async fn each_commit_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        // Made, and opened again.
+        for _ in 0..2 {
+            let store = SqliteStore::open(dir.path()).unwrap();
+            let read = store.with(|connection| {
+                let number = |pragma: &str| {
+                    connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+                };
+                let mode = connection
+                    .pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
+                Ok((mode, number("synchronous")?, number("secure_delete")?))
+            });
+            // 2 is FULL: the log is on disk when a commit returns.
+            assert_eq!(read.await.unwrap(), ("wal".to_owned(), 2, 1));
+        }
+    }
+}
