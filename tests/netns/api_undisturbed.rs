@@ -1,17 +1,25 @@
 //! Changes of many peers and the traffic of others.
+//!
+//! ```text
+//!  road_warrior  alice, made by the API ── iperf3 TCP, iperf3 UDP ──┐
+//!  stranger      bob, made by the API ──── ping, 20 a second ───────┴─► gateway ◄── 8 callers: 2,000 peers come, change, go
+//!  client        a visitor ─────────────── downloads ───────────────► published service on the LAN
+//! ```
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::api::Api;
 use tests::daemon::Daemon;
 use tests::edge::Setup;
-use tests::expect::holds;
+use tests::expect::eventually;
+use tests::keys::KeyPair;
+use tests::node::Node;
 use tests::servers::Conversation;
-use tests::world::addresses::{API_PORT, API_VIP, GATEWAY, OPERATOR, at, public};
+use tests::world::addresses::{API_PORT, API_VIP, GATEWAY, at, public};
 
 use crate::support::{SOON, with_edge};
 
@@ -19,6 +27,11 @@ use crate::support::{SOON, with_edge};
 const PEERS: usize = 2000;
 /// Connections that change them at the same time.
 const CALLERS: usize = 8;
+/// One server each: iperf3 serves one client at a time.
+const TCP_PORT: &str = "5201";
+const UDP_PORT: &str = "5202";
+/// One run of iperf3: short, so that the last one does not outlast the changes by much.
+const RUN_SECONDS: &str = "3";
 
 /// Each caller adds its share, changes every peer, and removes all of them.
 fn churn(mut api: Api, caller: usize) -> Result<()> {
@@ -34,46 +47,119 @@ fn churn(mut api: Api, caller: usize) -> Result<()> {
     ids.iter().try_for_each(|id| api.delete(id))
 }
 
-/// `20 packets transmitted, 20 received, …`
-fn lost(summary: &str) -> Result<(u64, u64)> {
-    let line = summary
-        .lines()
-        .find(|line| line.contains(" packets transmitted, "));
-    let line = line.with_context(|| format!("no summary of ping in\n{summary}"))?;
-    let number = |part: Option<&str>| -> Result<u64> {
-        let text = part.and_then(|part| part.split_whitespace().next());
-        Ok(text.context("no number")?.parse()?)
-    };
-    let mut parts = line.split(", ");
-    let (sent, received) = (number(parts.next())?, number(parts.next())?);
-    Ok((sent, sent - received))
+/// Numbers of the pings that were answered, in the order of the answers.
+fn answered(log: &str) -> Vec<u32> {
+    let numbers = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("icmp_seq=")?;
+        rest.split(' ').next()?.parse().ok()
+    });
+    numbers.collect()
+}
+
+/// One run of iperf3 after the other until `done`; each is handed to `check`. Returns how many there were.
+fn measure(
+    laptop: &Node,
+    options: &[&str],
+    done: &AtomicBool,
+    check: impl Fn(&Value) -> Result<()>,
+) -> Result<u32> {
+    let gateway = GATEWAY.to_string();
+    let mut command = vec!["iperf3", "-J", "-c", &gateway, "-t", RUN_SECONDS];
+    command.extend(options);
+    let mut runs = 0;
+    while !done.load(Ordering::Relaxed) {
+        let text = laptop.run(&command)?;
+        let report: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        check(&report).with_context(|| format!("run {runs} of {options:?}"))?;
+        runs += 1;
+    }
+    Ok(runs)
+}
+
+/// Every datagram has arrived.
+fn lost_none(report: &Value) -> Result<()> {
+    let number = |name: &str| report.pointer(&format!("/end/sum/{name}"))?.as_u64();
+    let (lost, packets) = (number("lost_packets"), number("packets"));
+    ensure!(
+        lost == Some(0) && packets > Some(100),
+        "{lost:?} of {packets:?} datagrams were lost"
+    );
+    Ok(())
+}
+
+/// At no time nothing moved.
+fn never_stood_still(report: &Value) -> Result<()> {
+    let intervals = report
+        .get("intervals")
+        .and_then(Value::as_array)
+        .context("no intervals")?;
+    ensure!(intervals.len() >= 3, "{} intervals", intervals.len());
+    for interval in intervals {
+        let sum = interval.get("sum").context("no sum")?;
+        // What is left over at the end is too short to say anything.
+        if sum["seconds"].as_f64() > Some(0.25) && sum["bytes"].as_u64().unwrap_or(0) == 0 {
+            bail!("nothing moved from {} s to {} s", sum["start"], sum["end"]);
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn thousands_of_changes_cost_a_neighbour_not_one_packet() {
-    with_edge(Setup::new().unwrap(), |world, edge| {
+    let mut setup = Setup::new().unwrap();
+    setup.more_gateway = format!(
+        "\n[[role]]\nname = \"measure\"\nallow = [\"{GATEWAY}:{TCP_PORT}/tcp\", \"{GATEWAY}:{UDP_PORT}/tcp\", \
+         \"{GATEWAY}:{UDP_PORT}/udp\", \"{API_VIP}:{API_PORT}/tcp\"]\n"
+    );
+    with_edge(setup, |world, edge| {
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let mut tunnels = Vec::new();
+        for (node, name, address) in [
+            (&world.road_warrior, "alice", "10.17.0.77"),
+            (&world.stranger, "bob", "10.17.0.78"),
+        ] {
+            let keys = KeyPair::generate()?;
+            let wish = json!({"name": name, "public_key": keys.public.to_string(), "role": "measure",
+                "preshared_key": "none", "addresses": [address]});
+            api.create(&wish)?;
+            tunnels.push(edge.setup.dial_in(node, &keys, address.parse()?)?);
+            node.pings(&GATEWAY.to_string())?;
+        }
         let laptop = &world.road_warrior;
-        let _tunnel = edge
-            .setup
-            .dial_in(laptop, &edge.setup.operator, OPERATOR.into())?;
-        laptop.pings(&GATEWAY.to_string())?;
+        let gateway = GATEWAY.to_string();
+        let mut servers = Vec::new();
+        for port in [TCP_PORT, UDP_PORT] {
+            let serve = ["iperf3", "-s", "-B", &gateway, "-p", port];
+            servers.push(Daemon::start(
+                &world.vps,
+                &format!("iperf3-{port}"),
+                &serve,
+            )?);
+            eventually(SOON, "iperf3 serves", || {
+                let call = format!("exec 3<>/dev/tcp/{GATEWAY}/{port}");
+                world.vps.run(&["bash", "-c", &call])
+            })?;
+        }
         let mut kept = Conversation::open(laptop, at(API_VIP, API_PORT))?;
-        let command = ["ping", "-n", "-i", "0.05", &GATEWAY.to_string()];
-        let mut ping = Daemon::start(laptop, "ping", &command)?;
+        let command = ["ping", "-n", "-i", "0.05", &gateway];
+        let mut ping = Daemon::start(&world.stranger, "ping", &command)?;
         let done = AtomicBool::new(false);
-        let socket = edge
-            .gateway
-            .daemon
-            .node()
-            .dir()
-            .join("run/wg-edge/gateway.sock");
-        let moved = thread::scope(|scope| -> Result<u64> {
-            let transfer = scope.spawn(|| -> Result<u64> {
+        let socket = world.vps.dir().join("run/wg-edge/gateway.sock");
+        let runs = thread::scope(|scope| -> Result<[u32; 3]> {
+            let tcp = scope.spawn(|| {
+                let options = ["-p", TCP_PORT, "-b", "20M", "-i", "0.5"];
+                measure(laptop, &options, &done, never_stood_still)
+            });
+            let udp = scope.spawn(|| {
+                let options = ["-p", UDP_PORT, "-u", "-b", "2M", "-l", "1200"];
+                measure(laptop, &options, &done, lost_none)
+            });
+            let transfer = scope.spawn(|| -> Result<u32> {
                 let mut download = Conversation::open(&world.client, public(80))?;
                 download.set_patience(Duration::from_secs(10))?;
                 let mut moved = 0;
                 while !done.load(Ordering::Relaxed) {
-                    download.download(1_000_000)?;
+                    download.download(1_000_000).context("a visitor")?;
                     moved += 1;
                 }
                 Ok(moved)
@@ -81,28 +167,49 @@ fn thousands_of_changes_cost_a_neighbour_not_one_packet() {
             let callers: Vec<_> = (0..CALLERS)
                 .map(|caller| {
                     let api = Api::unix(&socket);
-                    scope.spawn(move || churn(api?, caller))
+                    scope.spawn(move || {
+                        churn(api?, caller).with_context(|| format!("caller {caller}"))
+                    })
                 })
                 .collect();
             let changed: Result<()> = callers
                 .into_iter()
                 .try_for_each(|caller| caller.join().expect("no panic"));
             done.store(true, Ordering::Relaxed);
-            let moved = transfer.join().expect("no panic");
+            let ended = [tcp, udp, transfer].map(|thread| thread.join().expect("no panic"));
             changed?;
-            moved
+            let [tcp, udp, transfer] = ended;
+            Ok([tcp?, udp?, transfer?])
+        })?;
+        assert!(runs.iter().all(|&count| count > 0), "{runs:?}");
+        // What was on its way when the last change was made has come back.
+        let so_far = answered(&ping.log()).len();
+        let log_path = ping.log_path().to_owned();
+        ping.wait_until(SOON, "answers after the last change", || {
+            let log = std::fs::read_to_string(&log_path)?;
+            ensure!(answered(&log).len() > so_far + 5, "not yet");
+            Ok(())
         })?;
         ping.stop(Signal::SIGINT, SOON)?;
-        let (sent, lost) = lost(&ping.log())?;
-        holds(lost <= 1 && sent > 20, || {
-            // The one that was on its way when ping was stopped.
-            format!("{lost} of {sent} pings were lost")
-        })?;
+        let numbers = answered(&ping.log());
+        let last = *numbers.last().context("no answer")?;
+        let lost: Vec<u32> = (1..last)
+            .filter(|number| !numbers.contains(number))
+            .collect();
+        assert!(
+            last > 40 && lost.is_empty(),
+            "of {last} pings were lost: {lost:?}"
+        );
         assert!(!ping.log().contains("DUP"), "{}", ping.log());
-        assert!(moved > 0, "the transfer went on");
-        kept.echo("still here")?;
+        kept.echo("still here")
+            .context("a connection from before the changes")?;
+        // The connection of before was closed meanwhile: it had said nothing for too long.
         let page = Api::of(&edge.gateway, "gateway")?.get("/v1/peers?managed_by=api")?;
-        assert_eq!(page["items"], json!([]));
+        assert_eq!(
+            page["items"].as_array().map(Vec::len),
+            Some(2),
+            "alice and bob"
+        );
         edge.gateway.command(&["audit", "verify"])?;
         Ok(())
     });
