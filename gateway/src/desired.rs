@@ -580,30 +580,35 @@ fn role_chain_name(role: &str) -> String {
 /// Address of a peer → the chain of its role: one lookup however many peers there are. There is a map for each family of
 /// the tunnel even when it is empty, so that a peer that comes or goes changes an element and no rule.
 fn peer_maps(config: &Gateway, members: &[&Member]) -> Vec<VerdictMap> {
-    let of_file = config.peers.iter().filter_map(|peer| {
-        let role = peer.role.as_deref()?;
-        Some((role, &peer.addresses))
-    });
-    let of_members = members
-        .iter()
-        .filter_map(|member| Some((role_of(config, member)?, &member.addresses)));
-    let mut maps: BTreeMap<Family, BTreeMap<IpAddr, String>> = tunnel_families(config)
-        .map(|family| (family, BTreeMap::new()))
+    let roles = config.roles.iter();
+    let chains: BTreeMap<&str, Arc<str>> = roles
+        .map(|role| (role.name.as_str(), role_chain_name(&role.name).into()))
         .collect();
-    for (role, addresses) in of_file.chain(of_members) {
-        for &address in addresses {
-            if let Some(map) = maps.get_mut(&Family::of(address)) {
-                map.insert(address, role_chain_name(role));
-            }
-        }
-    }
-    maps.into_iter()
-        .map(|(family, elements)| VerdictMap {
+    let of_file = config.peers.iter();
+    let of_file = of_file.map(|peer| (peer.role.as_deref(), &peer.addresses));
+    let of_members = members.iter();
+    let of_members = of_members.map(|member| (member.role.as_deref(), &member.addresses));
+    let jumps: Vec<(&Arc<str>, &Vec<IpAddr>)> = of_file
+        .chain(of_members)
+        .filter_map(|(role, addresses)| Some((chains.get(role?)?, addresses)))
+        .collect();
+    let map = |family| {
+        let addresses = jumps.iter().flat_map(|(chain, addresses)| {
+            let addresses = addresses.iter().filter(|a| Family::of(**a) == family);
+            addresses.map(|&address| (address, Arc::clone(chain)))
+        });
+        let mut elements: Vec<(IpAddr, Arc<str>)> = addresses.collect();
+        elements.sort_by_key(|(address, _)| *address);
+        VerdictMap {
             name: peer_map_name(family).to_owned(),
             family,
-            elements: elements.into_iter().collect(),
-        })
-        .collect()
+            elements,
+        }
+    };
+    let mut families: Vec<Family> = tunnel_families(config).collect();
+    families.sort_unstable();
+    families.dedup();
+    families.into_iter().map(map).collect()
 }
 
 /// What a role may reach; what falls through is dropped by the chain that jumped here.

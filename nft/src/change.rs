@@ -11,6 +11,7 @@
 //! Named counters keep their values in every case. Conntrack entries are never touched. The new generation becomes
 //! visible to packets at once: there is no moment without rules (`nf_tables_commit` in the kernel).
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use shared::plan::Ruleset;
 use shared::plan::ruleset::VerdictMap;
@@ -127,11 +128,17 @@ pub(crate) fn between_elements(from: &Ruleset, to: &Ruleset) -> Option<Transacti
 
 /// The elements of a map that another does not have; both are sorted.
 fn without(map: &VerdictMap, other: &VerdictMap) -> VerdictMap {
-    let has = |element: &&(IpAddr, String)| other.elements.binary_search(element).is_ok();
+    let mut others = other.elements.iter().peekable();
+    let is_missing = |(address, chain): &&(IpAddr, Arc<str>)| {
+        while others.next_if(|(theirs, _)| theirs < address).is_some() {}
+        others
+            .peek()
+            .is_none_or(|(theirs, to)| theirs != address || to != chain)
+    };
     VerdictMap {
         name: map.name.clone(),
         family: map.family,
-        elements: map.elements.iter().filter(|e| !has(e)).cloned().collect(),
+        elements: map.elements.iter().filter(is_missing).cloned().collect(),
     }
 }
 
@@ -410,6 +417,28 @@ fn continued_counter(name: &str, live: Option<&Live>) -> CounterObject {
 mod tests {
     use super::*;
     use crate::live::DORMANT;
+
+    fn map(elements: &[(u8, &str)]) -> VerdictMap {
+        let element = |&(host, chain): &(u8, &str)| ([10, 0, 0, host].into(), chain.into());
+        VerdictMap {
+            name: "m".to_owned(),
+            family: shared::plan::ruleset::Family::Ipv4,
+            elements: elements.iter().map(element).collect(),
+        }
+    }
+
+    #[test]
+    fn elements_that_another_map_lacks_are_found_in_one_pass() {
+        let left = map(&[(1, "a"), (2, "a"), (4, "a"), (9, "b")]);
+        let right = map(&[(0, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "a")]);
+        assert_eq!(without(&left, &right), map(&[(1, "a"), (4, "a"), (9, "b")]));
+        assert_eq!(
+            without(&right, &left),
+            map(&[(0, "a"), (3, "a"), (4, "b"), (5, "a")])
+        );
+        assert_eq!(without(&left, &left), map(&[]));
+        assert_eq!(without(&left, &map(&[])), left);
+    }
 
     fn table(flags: u32) -> Live {
         Live {

@@ -403,7 +403,7 @@ mod tests {
         with_map.maps.push(VerdictMap {
             name: "m".to_owned(),
             family: Family::Ipv4,
-            elements: vec![("10.0.0.1".parse().unwrap(), "nowhere".to_owned())],
+            elements: vec![("10.0.0.1".parse().unwrap(), "nowhere".into())],
         });
         let error = compile(&with_map).unwrap_err().to_string();
         assert_eq!(

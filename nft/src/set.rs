@@ -1,6 +1,7 @@
 //! Sets and maps as plain data: what is wanted and what was read meet in the same form.
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use nftnl_sys::libc;
 use shared::config::common::PortRange;
@@ -86,13 +87,13 @@ impl SetState {
 
     /// A named verdict map: `map peers4 { type ipv4_addr : verdict; … }`.
     pub(crate) fn of_verdicts(map: &VerdictMap) -> Self {
-        let element = |(address, chain): &(IpAddr, String)| Element {
+        let element = |(address, chain): &(IpAddr, Arc<str>)| Element {
             key: octets(*address),
             starts: true,
             open: false,
             target: Some(ElementTarget {
                 verdict: verdict_bits(libc::NFT_JUMP),
-                chain: Some(chain.clone()),
+                chain: Some(chain.to_string()),
             }),
         };
         Self {

@@ -85,6 +85,9 @@ struct Accepted {
 /// Peers whose counting for the quota begins anew, or ends.
 type Begun = BTreeMap<Uuid, Option<UsageRecord>>;
 
+/// Members before a change, those that it is about.
+type Kept = BTreeMap<Uuid, Option<Arc<Member>>>;
+
 /// What a batch has come to so far.
 #[derive(Default)]
 struct Batch {
@@ -414,7 +417,7 @@ impl<S: Store> Worker<S> {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let members_before = plane.members().clone();
-        let kept = self.members.clone();
+        let kept = self.members_of(&batch.touched);
         let changes = std::mem::take(&mut batch.changes);
         let usage = changes.iter().filter_map(|change| match change {
             Change::PutUsage(id, usage) => Some((*id, Some(*usage))),
@@ -433,7 +436,7 @@ impl<S: Store> Worker<S> {
             if self.update_members(&batch.touched, &usage, now) {
                 let members = Members(Arc::new(self.members.values().cloned().collect()));
                 let changed = plane.change_members(members).await;
-                self.count_departed(plane, &batch.touched, &kept);
+                self.count_departed(plane, &kept);
                 changed.map_err(|failure| Refused::ByKernel(not_applied(&failure)))?;
             }
             if changes.is_empty() {
@@ -460,7 +463,7 @@ impl<S: Store> Worker<S> {
             Err(refused) => {
                 let (Refused::ByKernel(error) | Refused::ByStore(error)) = &refused;
                 warn!(%error, "changes were taken back");
-                self.members = kept;
+                self.put_back(kept);
                 for undo in std::mem::take(&mut batch.undos).into_iter().rev() {
                     self.state.undo(undo);
                 }
@@ -479,13 +482,26 @@ impl<S: Store> Worker<S> {
         }
     }
 
+    /// These members as they are, or that there are none.
+    fn members_of(&self, ids: &[Uuid]) -> Kept {
+        let ids = ids.iter();
+        ids.map(|id| (*id, self.members.get(id).cloned())).collect()
+    }
+
+    fn put_back(&mut self, kept: Kept) {
+        for (id, member) in kept {
+            match member {
+                Some(member) => self.members.insert(id, member),
+                None => self.members.remove(&id),
+            };
+        }
+    }
+
     /// Events of peers that may not connect any more by what was asked for: a quota below what was moved, a time that is up.
-    fn note_ended(&self, before: &BTreeMap<Uuid, Arc<Member>>, now: Timestamp, batch: &mut Batch) {
-        for id in &batch.touched {
+    fn note_ended(&self, before: &Kept, now: Timestamp, batch: &mut Batch) {
+        for (id, was) in before {
             let peer = self.state.peers().get(id);
-            if let (Some(peer), true, false) =
-                (peer, before.contains_key(id), self.members.contains_key(id))
-            {
+            if let (Some(peer), Some(_), None) = (peer, was, self.members.get(id)) {
                 let usage = self.shared.meter().usage(*id);
                 if let Some((_, kind)) = ending(view::state(peer, &usage, now)) {
                     batch.events.push(of_peer(kind, now, *id, &peer.name));
@@ -508,17 +524,12 @@ impl<S: Store> Worker<S> {
 
     /// What peers moved until the moment in which they left the device. `before` are the members of then: the state may know
     /// them no more.
-    fn count_departed(
-        &self,
-        plane: &mut Plane<Gateway>,
-        touched: &[Uuid],
-        before: &BTreeMap<Uuid, Arc<Member>>,
-    ) {
+    fn count_departed(&self, plane: &mut Plane<Gateway>, before: &Kept) {
         let departed = plane.take_departed();
         if departed.is_empty() {
             return;
         }
-        let members = touched.iter().filter_map(|id| before.get(id));
+        let members = before.values().flatten();
         let keys: BTreeMap<PublicKey, Uuid> = members
             .flat_map(|member| member.keys().map(|key| (*key, member.id)))
             .collect();

@@ -164,7 +164,7 @@ fn every_step_between_rulesets_ends_at_the_wanted_one() {
     fewer
         .maps
         .iter_mut()
-        .for_each(|map| map.elements.retain(|(_, chain)| chain != "role_none"));
+        .for_each(|map| map.elements.retain(|(_, chain)| &**chain != "role_none"));
     let mut empty = edges();
     empty.sets.clear();
     let rulesets = [

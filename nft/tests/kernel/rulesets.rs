@@ -92,7 +92,7 @@ pub(crate) fn set(name: &str, family: Family, networks: &[&str]) -> Set {
 }
 
 pub(crate) fn map(name: &str, family: Family, elements: &[(&str, &str)]) -> VerdictMap {
-    let element = |&(key, chain): &(&str, &str)| (key.parse::<IpAddr>().unwrap(), chain.to_owned());
+    let element = |&(key, chain): &(&str, &str)| (key.parse::<IpAddr>().unwrap(), chain.into());
     VerdictMap {
         name: name.to_owned(),
         family,

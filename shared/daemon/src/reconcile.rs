@@ -294,8 +294,8 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
     let come: Vec<&PeerModel> = not_in(&kept, to).collect();
     let kept: HashSet<_> = to.peers.iter().map(Arc::as_ptr).collect();
     let gone: Vec<&PeerModel> = not_in(&kept, from).collect();
-    let resent = relatives(from, to, &come, &gone);
     let (before, after) = (by_key(gone.iter().copied()), by_key(come.iter().copied()));
+    let resent = relatives(&before, &after);
     let mut changes = PeerChanges::default();
     for peer in gone {
         let removal = match after.get(&peer.public_key) {
@@ -327,20 +327,9 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
     }
     for peer in come {
         let known = before.get(&peer.public_key).copied();
-        if known != Some(peer) && !resent.contains(&peer.public_key) {
+        if known != Some(peer) || resent.contains(&peer.public_key) {
             let change = peer_change(peer, known, preshared_keys);
             changes.additions.peers.push(change);
-        }
-    }
-    if !resent.is_empty() {
-        let before = by_key(from.peers.iter().map(AsRef::as_ref));
-        let peers = to.peers.iter().map(AsRef::as_ref);
-        for peer in peers.filter(|peer| resent.contains(&peer.public_key)) {
-            let known = before.get(&peer.public_key).copied();
-            changes
-                .additions
-                .peers
-                .push(peer_change(peer, known, preshared_keys));
         }
     }
     changes
@@ -348,17 +337,17 @@ pub fn peer_changes(from: &Model, to: &Model, preshared_keys: &PresharedKeys) ->
 
 /// Keys of which one succeeds the other, when either changes: which of the two owns the networks by now only the device
 /// knows, so both are told anew. An unchanged successor that is in use takes over again with its next data message.
+///
+/// Both come from one member, so when one of them is made anew, the other is.
 fn relatives(
-    from: &Model,
-    to: &Model,
-    come: &[&PeerModel],
-    gone: &[&PeerModel],
+    before: &BTreeMap<PublicKey, &PeerModel>,
+    after: &BTreeMap<PublicKey, &PeerModel>,
 ) -> BTreeSet<PublicKey> {
-    let changed: HashSet<&PublicKey> = come.iter().chain(gone).map(|p| &p.public_key).collect();
-    let peers = from.peers.iter().chain(&to.peers);
+    let changed = |key: &PublicKey| before.get(key) != after.get(key);
+    let peers = before.values().chain(after.values());
     peers
         .filter_map(|peer| Some((peer.public_key, peer.succeeds?)))
-        .filter(|(next, present)| changed.contains(next) || changed.contains(present))
+        .filter(|(next, present)| changed(next) || changed(present))
         .flat_map(|(next, present)| [next, present])
         .collect()
 }

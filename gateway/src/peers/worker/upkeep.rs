@@ -196,17 +196,17 @@ impl<S: Store> Worker<S> {
         if ended.is_empty() {
             return;
         }
-        let kept = self.members.clone();
         let ids: Vec<Uuid> = ended.iter().map(|ended| ended.id).collect();
+        let kept = self.members_of(&ids);
         for id in &ids {
             self.members.remove(id);
         }
         let members = Members(Arc::new(self.members.values().cloned().collect()));
         let changed = plane.change_members(members).await;
-        self.count_departed(plane, &ids, &kept);
+        self.count_departed(plane, &kept);
         if let Err(failure) = changed {
             warn!(%failure, "can't take peers out whose end has come");
-            self.members = kept;
+            self.put_back(kept);
             return;
         }
         for ended in ended {

@@ -5,6 +5,7 @@ mod range;
 mod text;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
@@ -72,8 +73,8 @@ pub struct VerdictMap {
     pub name: String,
     /// Type of the keys.
     pub family: Family,
-    /// Address → chain to jump to; sorted by address.
-    pub elements: Vec<(IpAddr, String)>,
+    /// Address → chain to jump to; sorted by address. Thousands of them share a few names.
+    pub elements: Vec<(IpAddr, Arc<str>)>,
 }
 
 /// A chain.

@@ -39,7 +39,7 @@ fn small() -> Ruleset {
             name: "m6".to_owned(),
             family: Family::Ipv6,
             elements: ["fd00::1", "fd00::2"]
-                .map(|a| (a.parse().unwrap(), "target".to_owned()))
+                .map(|a| (a.parse().unwrap(), "target".into()))
                 .to_vec(),
         }],
         chains: vec![
