@@ -231,3 +231,25 @@ fn start_that_fails_late_leaves_the_kernel_as_it_was() {
         Ok(())
     });
 }
+
+#[test]
+fn start_that_finds_the_port_of_the_api_taken_leaves_the_kernel_as_it_was() {
+    in_light_world(|world| {
+        let mut setup = Setup::new()?;
+        setup.more_gateway = "\n[admin]\nlisten = \"10.17.0.1:8443\"\n".to_owned();
+        let config = setup.install_gateway(&world.vps)?;
+        let before = kernel_state(&world.vps)?;
+        // Somebody has the port on every address that there will ever be.
+        let _taken = tests::servers::Server::tcp(&world.vps, "0.0.0.0:8443".parse()?)?;
+        let mut gateway = Instance::start(&world.vps, "gateway", config)?;
+        let status = gateway.daemon.wait(SOON)?;
+        let log = gateway.daemon.log();
+        assert_eq!(status.code(), Some(4), "{log}");
+        assert!(
+            log.contains("10.17.0.1:8443") && log.contains("[admin] listen"),
+            "{log}"
+        );
+        assert_same_state(&kernel_state(&world.vps)?, &before);
+        Ok(())
+    });
+}

@@ -114,19 +114,18 @@ impl<P: Product> App<P> {
             model: &model,
         };
         let admin_tokens = settings.admin_tokens;
-        if let Err(failure) = opened.bring_up(&private_key, &preshared_keys).await {
-            if fresh {
-                // Nothing of ours was there before: leave nothing behind.
-                if let Err(left) = kernel.remove(&model.desired).await {
-                    error!(error = %left, "can't undo what was begun");
+        let brought_up = opened.bring_up(&private_key, &preshared_keys, settings.admin_listen);
+        let admin_tcp = match brought_up.await {
+            Ok(admin_tcp) => admin_tcp,
+            Err(failure) => {
+                if fresh {
+                    // Nothing of ours was there before: leave nothing behind.
+                    if let Err(left) = kernel.remove(&model.desired).await {
+                        error!(error = %left, "can't undo what was begun");
+                    }
                 }
+                return Err(failure);
             }
-            return Err(failure);
-        }
-
-        let admin_tcp = match settings.admin_listen {
-            Some(address) => Some((listen_tcp(address).await?, address)),
-            None => None,
         };
         let resolve = tokio::spawn(resolve::run(model.peers.clone(), datapath.control()));
         let plane = Plane::new(InPlace {
@@ -314,16 +313,22 @@ struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// Kernel state first, which closes what must be closed; then key and peers, which open the tunnel.
+    /// Kernel state first, which closes what must be closed; then the listener inside of the tunnel, whose address is there
+    /// only now; then key and peers, which open the tunnel.
     async fn bring_up(
         self,
         private_key: &PrivateKey,
         preshared_keys: &PresharedKeys,
-    ) -> Result<(), Failure> {
+        admin_listen: Option<SocketAddr>,
+    ) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
         let conflicts = self.kernel.reconcile(&self.model.desired).await?;
         for conflict in conflicts {
             warn!("{conflict}");
         }
+        let admin_tcp = match admin_listen {
+            Some(address) => Some((listen_tcp(address).await?, address)),
+            None => None,
+        };
         let control = self.datapath.control();
         apply(
             &control,
@@ -341,7 +346,8 @@ impl Opened<'_> {
         control
             .initiate_handshakes()
             .await
-            .map_err(|error| Failure::other(&error))
+            .map_err(|error| Failure::other(&error))?;
+        Ok(admin_tcp)
     }
 }
 
@@ -432,11 +438,10 @@ async fn is_name_free(settings: &Settings, kernel: &Kernel) -> Result<bool, Fail
     }
 }
 
-/// The address is one of the tunnel, so it is there only now.
 async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         Failure::Environment(format!(
-            "[admin] listen: can't listen on {address}: {error}"
+            "[admin] listen: can't listen on {address}: {error}; `ss -ltnp` shows who has the port, or choose another"
         ))
     })
 }
