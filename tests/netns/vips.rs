@@ -136,7 +136,7 @@ fn every_published_port_counts_its_connections() {
                     .publishes
                     .iter()
                     .find(|publish| publish.name == name)
-                    .map(|publish| publish.connections)
+                    .and_then(|publish| publish.connections)
             };
             tests::expect::holds(
                 count("ingress") == Some(2) && count("iperf") == Some(1),

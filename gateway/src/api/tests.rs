@@ -14,6 +14,7 @@ use shared::api::status::Status;
 use shared_daemon::admin::gate::{Gate, Peer};
 use shared_daemon::admin::{behind, router as whole_router};
 use shared_daemon::error::Failure;
+use shared_daemon::readiness::Problems;
 use shared_daemon::status::Reporter;
 use tower_service::Service as _;
 
@@ -37,6 +38,10 @@ struct NoStatus;
 impl Reporter for NoStatus {
     fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
         Box::pin(async { Err(Failure::Other("no data plane".to_owned())) })
+    }
+
+    fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>> {
+        Box::pin(std::future::ready(["no data plane".to_owned()].into()))
     }
 }
 

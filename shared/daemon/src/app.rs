@@ -46,7 +46,7 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
 /// A running daemon. Fields are dropped in this order.
 struct App<P: Product> {
     config_path: PathBuf,
-    report: Arc<Report>,
+    report: Arc<Report<P>>,
     endpoints: Endpoints,
     tasks: Tasks,
     service: <P::Service as Service<P>>::Running,
@@ -138,8 +138,8 @@ impl<P: Product> App<P> {
             preshared_keys,
             model,
         });
-        let report = Arc::new(Report::new(P::NAME, &plane, SystemTime::now()));
         let plane = Arc::new(Mutex::new(plane));
+        let report = Arc::new(Report::new(&plane, SystemTime::now()).await);
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config);
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
@@ -222,6 +222,7 @@ impl<P: Product> App<P> {
         let outcome = self.try_reload().await;
         let applies = Arc::clone(self.plane.lock().await.applies());
         applies.count(outcome.is_ok());
+        self.report.look_again().await;
         match outcome {
             Ok(()) => info!("configuration taken"),
             Err(failure) => {

@@ -11,7 +11,8 @@
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`applies`] | how often that worked |
-//! | [`reconcile`] | desired state → kernel, read back |
+//! | [`reconcile`], [`deviation`] | desired state → kernel, read back; what others have changed since |
+//! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`metrics`] | the status for Prometheus |
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
@@ -25,6 +26,7 @@ pub mod applies;
 pub mod bare;
 pub mod cli;
 pub mod datapath;
+pub mod deviation;
 pub mod down;
 pub mod endpoints;
 pub mod error;
@@ -34,6 +36,7 @@ pub mod model;
 pub mod plane;
 pub mod policy;
 pub mod product;
+pub mod readiness;
 pub mod reconcile;
 pub mod report;
 pub mod resolve;

@@ -1,6 +1,5 @@
 //! What a daemon knows of itself.
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +11,7 @@ use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
 use tokio::sync::{Mutex, watch};
+use tracing::warn;
 
 use crate::applies::Applies;
 use crate::datapath::Control;
@@ -19,6 +19,7 @@ use crate::error::Failure;
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
 use crate::plane::Plane;
 use crate::product::Product;
+use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
 
@@ -30,8 +31,8 @@ const PUBLISH_COUNTER: &str = "publish_";
 
 /// The daemon's knowledge, from where it is.
 #[derive(Debug)]
-pub struct Report {
-    product: &'static str,
+pub struct Report<P: Product> {
+    readiness: Arc<Readiness<P>>,
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
@@ -39,21 +40,24 @@ pub struct Report {
     started_at: SystemTime,
 }
 
-impl Report {
-    /// Everything is asked for anew each time.
-    pub fn new<P: Product>(
-        product: &'static str,
-        plane: &Plane<P>,
-        started_at: SystemTime,
-    ) -> Self {
+impl<P: Product> Report<P> {
+    /// Everything is asked for anew each time, but for [`Readiness`].
+    pub async fn new(plane: &Arc<Mutex<Plane<P>>>, started_at: SystemTime) -> Self {
+        let readiness = Arc::new(Readiness::new(plane).await);
+        let plane = plane.lock().await;
         Self {
-            product,
+            readiness,
             control: plane.control().clone(),
             kernel: Arc::clone(plane.kernel()),
             model: plane.subscribe(),
             applies: Arc::clone(plane.applies()),
             started_at,
         }
+    }
+
+    /// The kernel was put right: what was seen of it before does not count.
+    pub async fn look_again(&self) {
+        self.readiness.forget().await;
     }
 
     async fn collect(&self) -> Result<Status, Failure> {
@@ -68,9 +72,10 @@ impl Report {
             .counters()
             .await
             .map_err(|error| Failure::other(&error))?;
-        let (firewall, problems) = self.firewall(&model).await;
+        let problems = self.readiness.problems().await.to_vec();
+        let firewall = self.firewall(&model).await;
         Ok(Status {
-            product: self.product.to_owned(),
+            product: P::NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
@@ -101,24 +106,23 @@ impl Report {
         kernel.nftables().ownership() == Ownership::OwnerPersist
     }
 
-    /// The counters of our table, and what is wrong with it.
-    async fn firewall(&self, model: &Model) -> (BTreeMap<String, u64>, Vec<String>) {
+    /// The counters of our table, by name. Empty when there is no table, or when it can't be read: what is not known is left
+    /// out, for a count of 0 would look like a counter that began anew.
+    async fn firewall(&self, model: &Model) -> BTreeMap<String, u64> {
         let table = &model.desired.ruleset.table;
         let mut kernel = self.kernel.lock().await;
         match kernel.nftables().counters(table) {
-            Ok(counters) if counters.is_empty() => (
-                BTreeMap::new(),
-                vec![format!(
-                    "the nftables table inet {table} is gone; reload (SIGHUP) puts it back"
-                )],
-            ),
             Ok(counters) => {
                 let packets = counters
                     .into_iter()
                     .map(|counter| (counter.name, counter.count.packets));
-                (packets.collect(), Vec::new())
+                packets.collect()
             }
-            Err(error) => (BTreeMap::new(), vec![crate::error::chain(&error)]),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                warn!(%error, table, "can't read the counters of our table; they are left out");
+                BTreeMap::new()
+            }
         }
     }
 
@@ -143,10 +147,19 @@ impl Report {
     }
 }
 
-impl Reporter for Report {
+impl<P: Product> Reporter for Report<P> {
     fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
         Box::pin(self.collect())
     }
+
+    fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>> {
+        Box::pin(self.readiness.problems())
+    }
+}
+
+/// Whether a session with this peer is up.
+pub(crate) fn is_online(peer: &PeerStatus) -> bool {
+    peer.latest_handshake.is_some_and(|age| age < ONLINE_FOR)
 }
 
 fn peers(device: &DeviceStatus, model: &Model) -> Vec<Peer> {
@@ -171,7 +184,7 @@ fn peer(peer: &PeerStatus, model: Option<&PeerModel>) -> Peer {
         endpoint: peer.endpoint,
         allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
         latest_handshake_age_seconds: peer.latest_handshake.map(|age| age.as_secs()),
-        online: peer.latest_handshake.is_some_and(|age| age < ONLINE_FOR),
+        online: is_online(peer),
         rx_bytes: peer.rx_bytes,
         tx_bytes: peer.tx_bytes,
     }
@@ -194,7 +207,7 @@ fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish 
             SourceIp::Masquerade => "masquerade",
         }
         .to_owned(),
-        connections: firewall.get(&counter).copied().unwrap_or(0),
+        connections: firewall.get(&counter).copied(),
     }
 }
 

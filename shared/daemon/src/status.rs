@@ -7,11 +7,15 @@ use shared::api::status::{Peer, Publish, Status};
 
 use crate::cli::output::{size, span};
 use crate::error::Failure;
+use crate::readiness::Problems;
 
 /// Who knows the status. A trait, so that the admin routes are tested without a kernel.
 pub trait Reporter: Send + Sync {
     /// The status now.
     fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>>;
+
+    /// What is wrong now; costs next to nothing, however often it is asked.
+    fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>>;
 }
 
 const BOLD: &str = "\x1b[1m";
@@ -118,7 +122,8 @@ fn publish_line(publish: &Publish) -> String {
         publish.source_ip
     );
     // Writing to a string can't fail.
-    let _written = write!(text, "\n  {:<20} {} connections", "", publish.connections);
+    let connections = publish.connections.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+    let _written = write!(text, "\n  {:<20} {connections} connections", "");
     text
 }
 
@@ -179,7 +184,7 @@ mod tests {
                 protocol: "tcp".to_owned(),
                 ports: vec!["80".to_owned(), "443".to_owned()],
                 source_ip: "preserve".to_owned(),
-                connections: 3,
+                connections: Some(3),
             }],
             refused_packets: BTreeMap::from([("guard_ipv4".to_owned(), 7)]),
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),

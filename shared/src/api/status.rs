@@ -18,7 +18,7 @@ pub struct Status {
     pub started_at: String,
     /// When this was said.
     pub reported_at: String,
-    /// Whether the kernel holds what the configuration asks for.
+    /// Whether the daemon does what its configuration asks for, as `/readyz` says.
     pub ready: bool,
     /// What is wrong now, in sentences; empty when nothing is.
     pub problems: Vec<String>,
@@ -106,6 +106,7 @@ pub struct Publish {
     pub ports: Vec<String>,
     /// `preserve` or `masquerade`.
     pub source_ip: String,
-    /// Connections accepted since the table was made.
-    pub connections: u64,
+    /// Connections accepted since the table was made; `null` when its counters can't be read, or it is gone.
+    #[schema(required)]
+    pub connections: Option<u64>,
 }

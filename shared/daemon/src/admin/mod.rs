@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 use crate::error::Failure;
 use crate::metrics;
 use crate::status::Reporter;
-use actor::Caller;
+use actor::{Actor, Caller};
 use extract::MAX_BODY_BYTES;
 use gate::Gate;
 use problem::{ApiError, ApiResult};
@@ -96,18 +96,31 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The kernel holds what the configuration asks for.
+/// The daemon does what its configuration asks for.
+///
+/// The kernel holds link, addresses, routes, rules, sysctls and every rule and element of the firewall table as configured, the
+/// packet worker answers, and a LAN server has a session with a gateway. Looked at once a second at most. Who is told what is
+/// missing has called by the unix socket.
 #[utoipa::path(get, path = "/readyz", tag = "status", operation_id = "readyz",
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "`ready`")))]
-async fn readyz(State(reporter): State<Arc<dyn Reporter>>) -> ApiResult<&'static str> {
-    match report(&*reporter).await? {
-        Status { ready: true, .. } => Ok("ready\n"),
-        Status { problems, .. } => Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
-            problems.join("; "),
-        )),
+async fn readyz(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<&'static str> {
+    let problems = reporter.problems().await;
+    if problems.is_empty() {
+        return Ok("ready\n");
     }
+    let not_ready =
+        |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail);
+    Err(match caller.actor {
+        Actor::Unix { .. } => not_ready(problems.join("; ")),
+        // No token was asked for, so nothing is told of the machine.
+        Actor::Token { .. } | Actor::Tunnel(_) | Actor::Daemon => {
+            not_ready("the daemon does not do what its configuration asks for".to_owned())
+                .with_hint("GET /v1/status says what is missing")
+        }
+    })
 }
 
 /// Metrics in the text format of Prometheus.

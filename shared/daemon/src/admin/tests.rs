@@ -2,10 +2,15 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
 use shared::api::problem::Problem;
 use shared::api::status::Interface;
+use tower_service::Service as _;
 
 use super::*;
+use crate::readiness::Problems;
 
 /// Knows a status, or that there is none.
 struct Fake(Option<Status>);
@@ -14,6 +19,14 @@ impl Reporter for Fake {
     fn status(&self) -> Pin<Box<dyn Future<Output = Result<Status, Failure>> + Send + '_>> {
         let status = self.0.clone();
         Box::pin(async { status.ok_or_else(|| Failure::Other("no data plane".to_owned())) })
+    }
+
+    fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>> {
+        let problems = match &self.0 {
+            Some(status) => status.problems.clone(),
+            None => vec!["no data plane".to_owned()],
+        };
+        Box::pin(std::future::ready(problems.into()))
     }
 }
 
@@ -77,6 +90,25 @@ async fn readiness_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn readiness_tells_no_details_to_who_needs_no_token() {
+    let listen = "10.17.0.1:8443".parse().unwrap();
+    let gate = Gate::tcp(Arc::new(gate::NoTokens), listen, true);
+    let mut router = behind(gate, routes(Some(status(&["the table is gone"]))).0);
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = "/readyz".parse().unwrap();
+    let host = "10.17.0.1:8443".parse().unwrap();
+    request.headers_mut().insert(header::HOST, host);
+    let from = gate::Peer::Tcp("10.17.0.10:1".parse().unwrap());
+    request.extensions_mut().insert(from);
+    let answer = router.call(request).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    assert_eq!(problem.code, "not_ready");
+    assert!(!String::from_utf8_lossy(&body).contains("table"));
+}
+
+#[tokio::test]
 async fn health_is_of_the_process_alone() {
     assert_eq!(get(None, "/healthz").await.unwrap(), "ok\n");
 }
@@ -105,10 +137,6 @@ async fn the_socket_is_for_its_owner_and_replaces_that_of_a_dead_process() {
 
 #[tokio::test]
 async fn every_error_is_a_problem_document() {
-    use axum::body::Body;
-    use axum::http::Request;
-    use http_body_util::BodyExt as _;
-    use tower_service::Service as _;
     for (method, path, known, status_code, code) in [
         ("GET", "/v1/status", false, 503, "unavailable"),
         ("GET", "/nothing", true, 404, "no_such_path"),

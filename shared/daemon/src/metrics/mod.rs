@@ -145,7 +145,10 @@ fn services(page: &mut Page, status: &Status) {
     for publish in &status.publishes {
         let vip = publish.vip.to_string();
         let labels = [("publish", publish.name.as_str()), ("vip", vip.as_str())];
-        family.sample(&labels, publish.connections);
+        // What could not be read is left out: 0 would be a counter that has begun anew.
+        if let Some(connections) = publish.connections {
+            family.sample(&labels, connections);
+        }
     }
     let help = "Packets to published ports from sources that may not call them.";
     let mut family = page.family("edge_origin_guard_dropped_total", Kind::Counter, help);

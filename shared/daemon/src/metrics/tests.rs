@@ -28,7 +28,7 @@ fn status() -> Status {
         protocol: "tcp".to_owned(),
         ports: vec!["80".to_owned()],
         source_ip: "preserve".to_owned(),
-        connections: 7,
+        connections: Some(7),
     };
     let counts = |names: &[(&str, u64)]| {
         let named = names.iter();
@@ -192,6 +192,16 @@ fn a_bare_status_makes_a_page_too() {
     let page = parsed(&text(&bare, &Process::default()));
     assert!(!page.contains_key("process_open_fds"), "nothing is made up");
     assert!(page["edge_origin_guard_dropped_total"].1.is_empty());
+}
+
+#[test]
+fn a_count_that_could_not_be_read_is_left_out() {
+    let mut status = status();
+    status.publishes[0].connections = None;
+    let page = parsed(&text(&status, &process()));
+    let services = &page["edge_publish_packets_total"].1;
+    let told: Vec<&str> = services.keys().map(|of| of["publish"].as_str()).collect();
+    assert_eq!(told, ["v6"]);
 }
 
 #[test]

@@ -1,0 +1,195 @@
+//! Whether the daemon does what its configuration asks for, looked at when somebody asks and at most once a second: who may
+//! ask without a token must not be able to keep the daemon busy.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::wg::DeviceStatus;
+use tokio::sync::{Mutex, watch};
+
+use crate::datapath::Control;
+use crate::error::chain;
+use crate::model::{Model, PeerKind, PeerModel};
+use crate::plane::Plane;
+use crate::product::Product;
+use crate::reconcile::Kernel;
+use crate::report::is_online;
+
+/// How long an answer is given again.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// What is wrong now, in sentences; empty when nothing is.
+pub type Problems = Arc<[String]>;
+
+/// Knows where to look, and what was found last.
+#[derive(Debug)]
+pub struct Readiness<P: Product> {
+    plane: Arc<Mutex<Plane<P>>>,
+    control: Control,
+    kernel: Arc<Mutex<Kernel>>,
+    model: watch::Receiver<Arc<Model>>,
+    last: Mutex<Option<(Instant, Problems)>>,
+}
+
+impl<P: Product> Readiness<P> {
+    /// Nothing is looked at yet.
+    pub async fn new(plane: &Arc<Mutex<Plane<P>>>) -> Self {
+        let held = plane.lock().await;
+        Self {
+            plane: Arc::clone(plane),
+            control: held.control().clone(),
+            kernel: Arc::clone(held.kernel()),
+            model: held.subscribe(),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// What is wrong: as it is now, or as it was within the last second.
+    pub async fn problems(self: &Arc<Self>) -> Problems {
+        if let Some(known) = fresh(self.last.lock().await.as_ref()) {
+            return known;
+        }
+        // In a task of its own: it is finished, and its answer kept, also when the caller has gone meanwhile.
+        let this = Arc::clone(self);
+        let looked = tokio::spawn(async move { this.look_once().await });
+        looked
+            .await
+            .unwrap_or_else(|error| [format!("the look at the kernel failed: {error}")].into())
+    }
+
+    /// Something was put right: what was seen before does not count.
+    pub async fn forget(&self) {
+        *self.last.lock().await = None;
+    }
+
+    /// One look for all who ask at the same time.
+    async fn look_once(&self) -> Problems {
+        let mut last = self.last.lock().await;
+        if let Some(known) = fresh(last.as_ref()) {
+            return known;
+        }
+        let problems: Problems = self.look().await.into();
+        *last = Some((Instant::now(), Arc::clone(&problems)));
+        problems
+    }
+
+    async fn look(&self) -> Vec<String> {
+        let mut problems = self.deviations().await;
+        let model = Arc::clone(&self.model.borrow());
+        problems.extend(self.data_plane(&model).await);
+        problems
+    }
+
+    async fn deviations(&self) -> Vec<String> {
+        let model = Arc::clone(&self.model.borrow());
+        let found = self.kernel.lock().await.deviations(&model.desired).await;
+        if found.is_empty() {
+            return found;
+        }
+        // A change may have been under way. The second look waits until it is done, and keeps the next one out.
+        let plane = self.plane.lock().await;
+        let mut kernel = plane.kernel().lock().await;
+        kernel.deviations(&plane.model().desired).await
+    }
+
+    /// The worker answers; and where we dial a gateway and keep the session up, it is up.
+    async fn data_plane(&self, model: &Model) -> Option<String> {
+        let gateways: Vec<&PeerModel> = gateways(model).collect();
+        if gateways.is_empty() {
+            return self.control.counters().await.err().map(|e| chain(&e));
+        }
+        match self.control.status().await {
+            Ok(device) => no_session(&gateways, &device),
+            Err(error) => Some(chain(&error)),
+        }
+    }
+}
+
+fn fresh(last: Option<&(Instant, Problems)>) -> Option<Problems> {
+    let (at, problems) = last?;
+    (at.elapsed() < KEPT).then(|| Arc::clone(problems))
+}
+
+/// Gateways with which there always is a session: without keepalives an idle one ends, and nothing is wrong.
+fn gateways(model: &Model) -> impl Iterator<Item = &PeerModel> {
+    let peers = model.peers.iter().map(AsRef::as_ref);
+    peers.filter(|peer| peer.kind == PeerKind::Gateway && peer.persistent_keepalive_secs > 0)
+}
+
+/// What to say when there is a session with none of them.
+fn no_session(gateways: &[&PeerModel], device: &DeviceStatus) -> Option<String> {
+    let is_up = |gateway: &&PeerModel| {
+        let mut peers = device.peers.iter();
+        peers.any(|peer| peer.public_key == gateway.public_key && is_online(peer))
+    };
+    if gateways.iter().any(is_up) {
+        return None;
+    }
+    let names: Vec<&str> = gateways.iter().map(|peer| peer.name.as_str()).collect();
+    Some(format!(
+        "there is no session with the gateway {}: look at its endpoint, the keys of both ends, and UDP on the way",
+        names.join(" or ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::model::{PrivateKey, PublicKey};
+    use shared::wg::PeerStatus;
+
+    use super::*;
+    use crate::model::PresharedKeyFrom;
+
+    fn key(number: u8) -> PublicKey {
+        PrivateKey::from_bytes([number; 32]).public_key()
+    }
+
+    fn gateway(name: &str, number: u8) -> PeerModel {
+        PeerModel {
+            name: name.to_owned(),
+            kind: PeerKind::Gateway,
+            public_key: key(number),
+            preshared_key: PresharedKeyFrom::Nowhere,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive_secs: 25,
+            succeeds: None,
+        }
+    }
+
+    fn device(ages: &[(u8, Option<u64>)]) -> DeviceStatus {
+        let peers = ages.iter().map(|&(number, age)| PeerStatus {
+            public_key: key(number),
+            preshared_key: None,
+            endpoint: None,
+            persistent_keepalive_secs: None,
+            allowed_ips: Vec::new(),
+            latest_handshake: age.map(Duration::from_secs),
+            rx_bytes: 0,
+            tx_bytes: 0,
+        });
+        DeviceStatus {
+            private_key: None,
+            listen_port: 51820,
+            fwmark: 0,
+            peers: peers.collect(),
+        }
+    }
+
+    #[test]
+    fn one_session_with_one_gateway_is_enough() {
+        let (first, second) = (gateway("vps1", 1), gateway("vps2", 2));
+        let both = [&first, &second];
+        for (ages, is_well) in [
+            (vec![(1, Some(179)), (2, None)], true),
+            (vec![(1, Some(180)), (2, None)], false),
+            (vec![(3, Some(1))], false),
+        ] {
+            let said = no_session(&both, &device(&ages));
+            assert_eq!(said.is_none(), is_well, "{ages:?}: {said:?}");
+        }
+        let said = no_session(&both, &device(&[])).unwrap();
+        assert!(said.contains("vps1 or vps2"), "{said}");
+    }
+}
