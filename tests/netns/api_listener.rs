@@ -1,16 +1,18 @@
 //! The API inside of the tunnel: who reaches it, and who gets in.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use tests::api::{Api, text};
+use tests::daemon::Daemon;
 use tests::edge::{Edge, Setup};
 use tests::node::Node;
 use tests::wireguard_go::WireguardGo;
 use tests::world::World;
 use tests::world::addresses::{GATEWAY, GUEST, LAN_SERVER, OPERATOR, VPS};
 
-use crate::support::with_edge;
+use crate::support::{SOON, with_edge};
 
 const PORT: u16 = 8443;
 const API: SocketAddr = SocketAddr::new(IpAddr::V4(GATEWAY), PORT);
@@ -180,5 +182,84 @@ fn wrong_hosts_origins_and_tokens_are_refused_and_guessing_is_locked_out() {
         Api::of(&edge.gateway, "gateway")?
             .get("/v1/peers")
             .map(drop)
+    });
+}
+
+/// `curl` that listens to events with this token, until the stream ends.
+fn follow(laptop: &Node, name: &str, token: &str) -> Result<Daemon> {
+    let url = format!("http://{API}/v1/events");
+    let bearer = format!("Authorization: Bearer {token}");
+    let command = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--no-buffer",
+        "--fail",
+        "--dump-header",
+        "/dev/stderr",
+        "--header",
+        &bearer,
+        &url,
+    ];
+    let mut stream = Daemon::start(laptop, name, &command)?;
+    stream.wait_for_log(SOON, 0, &["text/event-stream"])?;
+    Ok(stream)
+}
+
+#[test]
+fn a_stream_of_events_ends_with_its_token() {
+    with_edge(setup(), |world, edge| {
+        let _tunnel = operator(world, edge)?;
+        let laptop = &world.road_warrior;
+        let revoked = token(edge, &["read"])?;
+        let mut stream = follow(laptop, "revoked", &revoked)?;
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        api.create(&json!({"name": "bob", "generate_key": true}))?;
+        stream.wait_for_log(SOON, 0, &["peer.created"])?;
+        let id = revoked.split('_').nth(1).unwrap_or_default();
+        edge.gateway.command(&["token", "revoke", id])?;
+        let ended = stream.wait(Duration::from_secs(1))?;
+        assert!(ended.success(), "{ended}: {}", stream.log());
+        // Its own end is nothing that it may hear any more.
+        assert!(!stream.log().contains("token.revoked"), "{}", stream.log());
+
+        let wish = json!({"name": "short", "scopes": ["read"], "expires_in_seconds": 3});
+        let made = api.call("POST", "/v1/tokens", &[], &wish)?.expect(201)?;
+        let began = Instant::now();
+        let mut stream = follow(laptop, "expired", text(&made, "secret")?)?;
+        let ended = stream.wait(SOON)?;
+        assert!(ended.success(), "{ended}: {}", stream.log());
+        assert!(
+            began.elapsed() >= Duration::from_millis(1500),
+            "{:?}",
+            began.elapsed()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_token_has_so_many_streams_and_no_more() {
+    with_edge(setup(), |_world, edge| {
+        let listen = || -> Result<(u16, Api)> {
+            let mut api = Api::of(&edge.gateway, "gateway")?;
+            let reply = api.call("GET", "/v1/events", &[], &Value::Null)?;
+            Ok((reply.status, api))
+        };
+        let mut streams = Vec::new();
+        for number in 0..16 {
+            let (status, stream) = listen()?;
+            assert_eq!(status, 200, "stream {number}");
+            streams.push(stream);
+        }
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let refused = api.call("GET", "/v1/events", &[], &Value::Null)?;
+        refused.expect_problem(429, "too_many_streams")?;
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+        streams.pop();
+        tests::expect::eventually(SOON, "a stream in place of one that ended", || {
+            let (status, _) = listen()?;
+            tests::expect::holds(status == 200, || status.to_string())
+        })
     });
 }
