@@ -81,6 +81,9 @@ impl<P: Product> App<P> {
         // What the machine must offer, before anything is made.
         process::disable_core_dumps().map_err(|error| Failure::environment(&error))?;
         process::require_net_admin().map_err(|error| Failure::environment(&error))?;
+        if let Err(error) = process::raise_file_limit() {
+            warn!(%error, "the limit for open files stays; the admin API may run out of them");
+        }
         create_dir(&settings.state_dir)?;
         let instance = Instance::acquire(&settings.runtime_dir, P::NAME)
             .map_err(|error| Failure::environment(&error))?;

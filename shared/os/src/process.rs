@@ -101,6 +101,12 @@ pub fn disable_core_dumps() -> io::Result<()> {
     syscall::forbid_core_files()
 }
 
+/// Lets this process open as many files as the system allows it at all, and returns that limit. The usual 1024 are for
+/// programs that call select(2); ours holds more connections than that.
+pub fn raise_file_limit() -> io::Result<u64> {
+    syscall::raise_file_limit()
+}
+
 /// Keeps keys out of swap. Fails without `CAP_IPC_LOCK` where the limit for locked memory is small (`LimitMEMLOCK=` in
 /// systemd): worth a warning, not an end.
 pub fn lock_memory() -> io::Result<()> {
@@ -170,6 +176,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _gateway = Instance::acquire(dir.path(), "gateway").unwrap();
         let _lan_server = Instance::acquire(dir.path(), "lan-server").unwrap();
+    }
+
+    #[test]
+    fn file_limit_is_raised_as_far_as_it_goes() {
+        let limit = raise_file_limit().unwrap();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"))
+            .unwrap();
+        let values: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+        assert_eq!(values[0], values[1], "{line}");
+        if values[1] != "unlimited" {
+            assert_eq!(limit.to_string(), values[1]);
+        }
     }
 
     #[test]

@@ -173,6 +173,16 @@ impl Gate {
         .with_hint(format!("use http://{listen}/")))
     }
 
+    /// Whether who was answered may send more by the same connection. Who has shown no token gets one answer: to hold
+    /// connections open is for those who may come in.
+    fn may_stay(&self, peer: Option<Peer>, admitted: &ApiResult<Actor>) -> bool {
+        match (peer, admitted) {
+            (Some(Peer::Tcp(_)), Ok(Actor::Token { .. })) => true,
+            (Some(Peer::Tcp(_)), _) => !self.tokens,
+            (Some(Peer::Unix { .. }) | None, _) => true,
+        }
+    }
+
     fn authenticate(&self, from: IpAddr, headers: &HeaderMap, now: Instant) -> ApiResult<Actor> {
         self.check_lock_out(from, now)?;
         let Some(sent) = headers.get(header::AUTHORIZATION) else {
@@ -293,6 +303,7 @@ pub async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Nex
         Some(peer) => gate.admit(peer, &request, started),
         None => Err(ApiError::internal()),
     };
+    let may_stay = gate.may_stay(peer, &admitted);
     let (mut response, actor) = match admitted {
         Ok(actor) => {
             let name = actor.to_string();
@@ -323,6 +334,9 @@ pub async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Nex
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
+    }
+    if !may_stay {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),

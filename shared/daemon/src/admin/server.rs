@@ -32,10 +32,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a header.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// Most connections of a listener.
+/// Most connections of a listener; who comes then waits in the kernel's queue until one of them has ended.
 const MAX_CONNECTIONS: usize = 1024;
-/// Most connections from one address.
-const MAX_CONNECTIONS_PER_ADDRESS: usize = 512;
+/// Most connections from one address: a program needs a few, and it takes many addresses to fill the listener.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// How long the listener rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(100);
 

@@ -39,6 +39,21 @@ pub(crate) fn forbid_core_files() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) }).map(drop)
 }
 
+/// Lets this process open as many files as it may give itself: the soft limit becomes the hard one (setrlimit(2)). Returns
+/// the limit.
+pub(crate) fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is that of a live `rlimit`, which is only written.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is that of a live `rlimit`, which is only read.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// Keeps all memory of this process, present and future, out of swap (mlockall(2)).
 pub(crate) fn lock_memory() -> io::Result<()> {
     // SAFETY: takes no pointer and changes no memory's content.

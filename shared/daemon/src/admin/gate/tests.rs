@@ -175,3 +175,25 @@ fn probes_need_no_token_and_tokens_can_be_switched_off() {
     assert_eq!(outcome(&open, &[("host", LISTEN)], now), 200);
     assert_eq!(outcome(&open, &[("host", "evil.example")], now), 421);
 }
+
+#[test]
+fn who_shows_no_token_gets_one_answer_by_its_connection() {
+    let now = Instant::now();
+    let (gate, open) = (
+        gate(),
+        Gate::tcp(Arc::new(OneToken), LISTEN.parse().unwrap(), false),
+    );
+    let stays = |gate: &Gate, path: &str, headers: &[(&str, &str)]| {
+        let mut request = request(headers);
+        *request.uri_mut() = path.parse().unwrap();
+        gate.may_stay(Some(from(7)), &gate.admit(from(7), &request, now))
+    };
+    let host = ("host", LISTEN);
+    let good = [host, ("authorization", GOOD)];
+    assert!(stays(&gate, "/v1/status", &good));
+    assert!(!stays(&gate, "/v1/status", &[host]));
+    assert!(!stays(&gate, "/readyz", &[host]));
+    let bad = [host, ("authorization", "Bearer edge_ci_wrong")];
+    assert!(!stays(&gate, "/v1/status", &bad));
+    assert!(stays(&open, "/v1/status", &[host]), "tokens = false");
+}

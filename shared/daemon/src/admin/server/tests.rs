@@ -198,16 +198,19 @@ fn header_floods_end_the_connection_and_nothing_else() {
 fn slow_sockets_keep_nobody_from_the_door() {
     let world = World::new();
     let began = Instant::now();
-    let slow: Vec<TcpStream> = (0..1000)
-        .map(|_| {
-            let mut stream = world.connect();
+    let slow: Vec<TcpStream> = [[127, 0, 0, 3], [127, 0, 0, 4]]
+        .into_iter()
+        .cycle()
+        .take(1000)
+        .map(|neighbour| {
+            // Two neighbours who mean harm.
+            let mut stream = connect_from(neighbour, world.address);
             // Hung up on at once when one address has too many.
             let _refused = stream.write_all(b"GET / HTTP/1.1\r\nhost:");
             stream
         })
         .collect();
     let opened = began.elapsed();
-    // From another address, as everything of 127.0.0.0/8 is ours.
     let (status_elsewhere, took) = ask_from([127, 0, 0, 2], world.address);
     assert_eq!(status_elsewhere, 200);
     assert!(took < Duration::from_secs(2), "{took:?} after {opened:?}");
@@ -222,9 +225,25 @@ fn slow_sockets_keep_nobody_from_the_door() {
     assert_eq!(world.ask().0, 200);
 }
 
-fn ask_from(source: [u8; 4], to: SocketAddr) -> (u16, Duration) {
-    let began = Instant::now();
-    let mut stream = runtime().block_on(async {
+#[test]
+fn an_address_has_so_many_connections_and_the_next_one_has_its_own() {
+    let world = World::new();
+    let taken: Vec<TcpStream> = (0..MAX_CONNECTIONS_PER_ADDRESS)
+        .map(|_| connect_from([127, 0, 0, 3], world.address))
+        .collect();
+    // It is served in the order of arrival: when this is answered, all of them have been counted.
+    assert_eq!(ask_from([127, 0, 0, 4], world.address).0, 200);
+    assert_eq!(ask_from([127, 0, 0, 3], world.address).0, 0, "one too many");
+    drop(taken);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while ask_from([127, 0, 0, 3], world.address).0 != 200 {
+        assert!(Instant::now() < deadline, "its connections have ended");
+    }
+}
+
+/// Of 127.0.0.0/8 everything is ours.
+fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let stream = runtime().block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((source, 0))).unwrap();
         socket.connect(to).await.unwrap().into_std().unwrap()
@@ -234,7 +253,12 @@ fn ask_from(source: [u8; 4], to: SocketAddr) -> (u16, Duration) {
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        .unwrap();
+}
+
+fn ask_from(source: [u8; 4], to: SocketAddr) -> (u16, Duration) {
+    let began = Instant::now();
+    let mut stream = connect_from(source, to);
+    // Who has too many is hung up on, perhaps before it has said a word.
+    let _hung_up = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
     (status(&mut stream), began.elapsed())
 }
