@@ -27,6 +27,7 @@ mod lifecycle;
 mod metrics;
 mod neighbours;
 mod path_mtu;
+mod probes;
 mod readiness;
 mod reload;
 mod roaming;

@@ -30,6 +30,7 @@ pub fn router<S: Store>(handle: Handle<S>) -> OpenApiRouter {
         .routes(routes!(events::follow))
         .routes(routes!(policy::roles))
         .routes(routes!(policy::lan_servers))
+        .routes(routes!(policy::publishes))
         .with_state(handle)
 }
 

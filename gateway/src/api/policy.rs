@@ -1,12 +1,17 @@
-//! What the configuration file says, read-only: `/v1/roles`, `/v1/lan-servers`.
-use axum::Json;
+//! What the configuration file says, read-only: `/v1/roles`, `/v1/lan-servers`, `/v1/publishes`.
+use std::sync::Arc;
+
 use axum::extract::State;
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use shared::api::Page;
-use shared::api::policy::{LanServer, Role};
+use shared::api::policy::{LanServer, Publish, Role};
 use shared::api::scope::Scope;
+use shared::config::common::{PortMap, SourceIp, Sources};
+use shared::config::gateway;
 use shared_daemon::admin::actor::Caller;
 use shared_daemon::admin::problem::ApiResult;
+use shared_daemon::status::Reporter;
 
 use crate::peers::Handle;
 use crate::store::Store;
@@ -21,7 +26,7 @@ pub(super) async fn roles<S: Store>(
     caller.require(Scope::Read)?;
     let view = handle.shared.view();
     let peers = view.all(handle.shared.live(), Timestamp::now());
-    let role = |role: &shared::config::gateway::Role| Role {
+    let role = |role: &gateway::Role| Role {
         name: role.name.clone(),
         allow: role.allow.iter().map(ToString::to_string).collect(),
         peers: peers
@@ -41,13 +46,71 @@ pub(super) async fn lan_servers<S: Store>(
 ) -> ApiResult<Json<Page<LanServer>>> {
     caller.require(Scope::Read)?;
     let view = handle.shared.view();
-    let lan_server = |lan: &shared::config::gateway::LanServerPeer| LanServer {
+    let lan_server = |lan: &gateway::LanServerPeer| LanServer {
         name: lan.name.clone(),
         public_key: lan.public_key.to_string(),
         addresses: lan.addresses.clone(),
         networks: lan.networks.iter().map(ToString::to_string).collect(),
     };
     Ok(Json(whole(view.config.lan_servers.iter().map(lan_server))))
+}
+
+/// What the file publishes, whether it answers, and how often it was called.
+#[utoipa::path(get, path = "/v1/publishes", tag = "policy", operation_id = "list_publishes",
+    responses((status = 200, body = Page<Publish>)))]
+pub(super) async fn publishes<S: Store>(
+    State(handle): State<Handle<S>>,
+    Extension(reporter): Extension<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Json<Page<Publish>>> {
+    caller.require(Scope::Read)?;
+    let now = reporter.publishes().await;
+    let probes = reporter.probes();
+    let view = handle.shared.view();
+    let publish = |publish: &gateway::Publish| {
+        let name = &publish.name;
+        // A reload may have taken another configuration since the view was made: then nothing is known yet.
+        let known = now.iter().find(|known| known.name == *name);
+        Publish {
+            name: name.clone(),
+            vip: publish.vip,
+            protocol: publish.protocol.to_string(),
+            ports: publish.ports.iter().copied().map(port_text).collect(),
+            allow: sources_text(&publish.allow),
+            source_ip: match publish.source_ip {
+                SourceIp::Preserve => "preserve",
+                SourceIp::Masquerade => "masquerade",
+            }
+            .to_owned(),
+            connections: known.and_then(|known| known.connections),
+            health: known.and_then(|known| known.health.clone()),
+            probes: probes
+                .iter()
+                .filter(|probe| probe.publish == *name)
+                .cloned()
+                .collect(),
+        }
+    };
+    Ok(Json(whole(view.config.publishes.iter().map(publish))))
+}
+
+/// As in the configuration.
+fn port_text(map: PortMap) -> String {
+    if map.listen == map.target {
+        map.listen.to_string()
+    } else {
+        format!("{}:{}", map.listen, map.target)
+    }
+}
+
+fn sources_text(sources: &Sources) -> Vec<String> {
+    match sources {
+        Sources::Any => vec!["any".to_owned()],
+        Sources::Listed { sets, networks } => {
+            let networks = networks.iter().map(ToString::to_string);
+            sets.iter().cloned().chain(networks).collect()
+        }
+    }
 }
 
 fn whole<T>(items: impl Iterator<Item = T>) -> Page<T> {

@@ -23,6 +23,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Environment, Model, PresharedKeyFrom};
 use crate::plane::{InPlace, Next, Plane};
+use crate::probe::{self, Probes};
 use crate::product::{Product, Service, Settings, Wan};
 use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::Report;
@@ -59,6 +60,7 @@ struct App<P: Product> {
 struct Tasks {
     resolve: JoinHandle<()>,
     uapi: JoinHandle<()>,
+    probe: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -66,6 +68,7 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.resolve.abort();
         self.uapi.abort();
+        self.probe.abort();
         self.servers.iter().for_each(JoinHandle::abort);
     }
 }
@@ -141,8 +144,10 @@ impl<P: Product> App<P> {
             preshared_keys,
             model,
         });
+        let probes = Arc::new(Probes::default());
+        let probe = tokio::spawn(probe::run(plane.subscribe(), Arc::clone(&probes)));
         let plane = Arc::new(Mutex::new(plane));
-        let report = Arc::new(Report::new(&plane, SystemTime::now()).await);
+        let report = Arc::new(Report::new(&plane, probes, SystemTime::now()).await);
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config);
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
@@ -159,6 +164,7 @@ impl<P: Product> App<P> {
         let tasks = Tasks {
             resolve,
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
+            probe,
             servers,
         };
         Ok(Self {
@@ -223,9 +229,11 @@ impl<P: Product> App<P> {
     async fn reload(&mut self) {
         notify(&[sd_notify::NotifyState::Reloading]);
         let outcome = self.try_reload().await;
-        let applies = Arc::clone(self.plane.lock().await.applies());
-        applies.count(outcome.is_ok());
-        self.report.look_again().await;
+        let plane = self.plane.lock().await;
+        plane.applies().count(outcome.is_ok());
+        let settings = plane.settings().clone();
+        drop(plane);
+        self.report.look_again(settings).await;
         match outcome {
             Ok(()) => info!("configuration taken"),
             Err(failure) => {

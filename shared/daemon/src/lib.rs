@@ -14,6 +14,7 @@
 //! | [`reconcile`], [`deviation`] | desired state → kernel, read back; what others have changed since |
 //! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
+//! | [`probe`] | whether published services answer |
 //! | [`metrics`] | the status for Prometheus |
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
@@ -35,6 +36,7 @@ pub mod metrics;
 pub mod model;
 pub mod plane;
 pub mod policy;
+pub mod probe;
 pub mod product;
 pub mod readiness;
 pub mod reconcile;

@@ -1,11 +1,14 @@
 //! What a daemon knows of itself.
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
+use shared::api::policy::{CloudflareRanges, RangesSource};
+use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
+use shared::config::cloudflare;
 use shared::config::common::{PortMap, SourceIp};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
@@ -18,7 +21,8 @@ use crate::datapath::Control;
 use crate::error::Failure;
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
 use crate::plane::Plane;
-use crate::product::Product;
+use crate::probe::Probes;
+use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
@@ -37,12 +41,20 @@ pub struct Report<P: Product> {
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
     applies: Arc<Applies>,
+    probes: Arc<Probes>,
+    /// Beside the plane, whose lock a change may hold: readers never wait for a writer.
+    settings: RwLock<Settings>,
+    host: String,
     started_at: SystemTime,
 }
 
 impl<P: Product> Report<P> {
     /// Everything is asked for anew each time, but for [`Readiness`].
-    pub async fn new(plane: &Arc<Mutex<Plane<P>>>, started_at: SystemTime) -> Self {
+    pub async fn new(
+        plane: &Arc<Mutex<Plane<P>>>,
+        probes: Arc<Probes>,
+        started_at: SystemTime,
+    ) -> Self {
         let readiness = Arc::new(Readiness::new(plane).await);
         let plane = plane.lock().await;
         Self {
@@ -51,13 +63,51 @@ impl<P: Product> Report<P> {
             kernel: Arc::clone(plane.kernel()),
             model: plane.subscribe(),
             applies: Arc::clone(plane.applies()),
+            probes,
+            settings: RwLock::new(plane.settings().clone()),
+            host: host_name(),
             started_at,
         }
     }
 
-    /// The kernel was put right: what was seen of it before does not count.
-    pub async fn look_again(&self) {
+    /// A configuration was taken, or put back: these settings run, and what was seen of the kernel before does not count.
+    pub async fn look_again(&self, settings: Settings) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings;
         self.readiness.forget().await;
+    }
+
+    async fn publishes_now(&self) -> Vec<Publish> {
+        let model = Arc::clone(&self.model.borrow());
+        let firewall = self.firewall(&model).await;
+        self.publishes_of(&model, &firewall)
+    }
+
+    fn publishes_of(&self, model: &Model, firewall: &BTreeMap<String, u64>) -> Vec<Publish> {
+        let publishes = model.publishes.iter();
+        publishes
+            .map(|of| Publish {
+                health: self.probes.health(of),
+                ..publish(of, firewall)
+            })
+            .collect()
+    }
+
+    fn ranges(&self) -> CloudflareRanges {
+        let settings = self.settings.read();
+        let networks = &settings.unwrap_or_else(PoisonError::into_inner).cloudflare;
+        let is_bundled = *networks == cloudflare::networks();
+        CloudflareRanges {
+            networks: networks.iter().map(ToString::to_string).collect(),
+            source: if is_bundled {
+                RangesSource::Bundled
+            } else {
+                RangesSource::File
+            },
+            as_of: is_bundled.then(|| cloudflare::AS_OF.to_owned()),
+        }
     }
 
     async fn collect(&self) -> Result<Status, Failure> {
@@ -77,6 +127,7 @@ impl<P: Product> Report<P> {
         Ok(Status {
             product: P::NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.host.clone(),
             pid: std::process::id(),
             started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
             reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -85,11 +136,9 @@ impl<P: Product> Report<P> {
             firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
             peers: peers(&device, &model),
-            publishes: model
-                .publishes
-                .iter()
-                .map(|p| publish(p, &firewall))
-                .collect(),
+            publishes: self.publishes_of(&model, &firewall),
+            probes: self.probes.of(&model.publishes),
+            cloudflare_ranges_as_of: self.ranges().as_of,
             refused_packets: firewall
                 .into_iter()
                 .filter(|(name, _)| !name.starts_with(PUBLISH_COUNTER))
@@ -155,6 +204,25 @@ impl<P: Product> Reporter for Report<P> {
     fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>> {
         Box::pin(self.readiness.problems())
     }
+
+    fn publishes(&self) -> Pin<Box<dyn Future<Output = Vec<Publish>> + Send + '_>> {
+        Box::pin(self.publishes_now())
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        let model = Arc::clone(&self.model.borrow());
+        self.probes.of(&model.publishes)
+    }
+
+    fn cloudflare_ranges(&self) -> CloudflareRanges {
+        self.ranges()
+    }
+}
+
+/// As `uname -n` says; empty where that can't be read.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.unwrap_or_default().trim().to_owned()
 }
 
 /// Whether a session with this peer is up.
@@ -208,6 +276,7 @@ fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish 
         }
         .to_owned(),
         connections: firewall.get(&counter).copied(),
+        health: None,
     }
 }
 

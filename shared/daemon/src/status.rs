@@ -3,6 +3,8 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 
+use shared::api::policy::CloudflareRanges;
+use shared::api::probe::Probe;
 use shared::api::status::{Peer, Publish, Status};
 
 use crate::cli::output::{size, span};
@@ -16,6 +18,15 @@ pub trait Reporter: Send + Sync {
 
     /// What is wrong now; costs next to nothing, however often it is asked.
     fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>>;
+
+    /// Published services now, as in the status.
+    fn publishes(&self) -> Pin<Box<dyn Future<Output = Vec<Publish>> + Send + '_>>;
+
+    /// Whether published services answer.
+    fn probes(&self) -> Vec<Probe>;
+
+    /// What the set `cloudflare` stands for.
+    fn cloudflare_ranges(&self) -> CloudflareRanges;
 }
 
 const BOLD: &str = "\x1b[1m";
@@ -152,6 +163,7 @@ mod tests {
         Status {
             product: "gateway".to_owned(),
             version: "0.1.0".to_owned(),
+            host: "vps".to_owned(),
             pid: 4_194_304,
             started_at: "2026-11-22T22:19:29Z".to_owned(),
             reported_at: "2026-11-22T22:20:29Z".to_owned(),
@@ -185,7 +197,10 @@ mod tests {
                 ports: vec!["80".to_owned(), "443".to_owned()],
                 source_ip: "preserve".to_owned(),
                 connections: Some(3),
+                health: None,
             }],
+            probes: Vec::new(),
+            cloudflare_ranges_as_of: None,
             refused_packets: BTreeMap::from([("guard_ipv4".to_owned(), 7)]),
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),
             handshakes: BTreeMap::new(),

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod event;
 pub mod peer;
 pub mod policy;
+pub mod probe;
 pub mod problem;
 pub mod scope;
 pub mod status;

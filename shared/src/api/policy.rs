@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::probe::{Health, Probe};
+
 /// What tunnel peers of this role may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Role {
@@ -27,4 +29,52 @@ pub struct LanServer {
     pub addresses: Vec<IpAddr>,
     /// Networks behind it.
     pub networks: Vec<String>,
+}
+
+/// What the gateway publishes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Publish {
+    /// Name.
+    pub name: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub vip: IpAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Ports, as in the configuration: `443`, `8443:443`, `30000-30100`.
+    pub ports: Vec<String>,
+    /// Who may call: names of sets and networks, or `any`.
+    pub allow: Vec<String>,
+    /// `preserve` or `masquerade`.
+    pub source_ip: String,
+    /// Connections accepted since the table was made; `null` when its counters can't be read, or it is gone.
+    #[schema(required)]
+    pub connections: Option<u64>,
+    /// Whether it answers; `null` over UDP, which nobody can try.
+    #[schema(required)]
+    pub health: Option<Health>,
+    /// The same by port.
+    pub probes: Vec<Probe>,
+}
+
+/// Where a list of networks is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RangesSource {
+    /// The list that came with the program.
+    Bundled,
+    /// `cloudflare` in `[sets]` of the configuration file.
+    File,
+}
+
+/// The networks that the set `cloudflare` stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CloudflareRanges {
+    /// Networks, sorted.
+    pub networks: Vec<String>,
+    /// Where they are from.
+    pub source: RangesSource,
+    /// Day on which Cloudflare's own list was like that; `null` for one of the file.
+    #[schema(required)]
+    pub as_of: Option<String>,
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::probe::{Health, Probe};
+
 /// A daemon as it is. Times are RFC 3339 in UTC, numbers carry their unit in the name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -12,6 +14,10 @@ pub struct Status {
     pub product: String,
     /// Version of the program.
     pub version: String,
+    /// Name of the host.
+    #[serde(default)]
+    #[schema(required)]
+    pub host: String,
     /// Process.
     pub pid: u32,
     /// When the process started.
@@ -30,6 +36,14 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// Published services.
     pub publishes: Vec<Publish>,
+    /// Whether their TCP ports answer, as `/v1/probes` says.
+    #[serde(default)]
+    #[schema(required)]
+    pub probes: Vec<Probe>,
+    /// Date of the bundled list of Cloudflare's networks; `null` when the configuration brings its own.
+    #[serde(default)]
+    #[schema(required)]
+    pub cloudflare_ranges_as_of: Option<String>,
     /// Packets that the firewall refused, by the counter that refused them.
     pub refused_packets: BTreeMap<String, u64>,
     /// Datagrams and packets that the tunnel dropped, by reason.
@@ -109,4 +123,8 @@ pub struct Publish {
     /// Connections accepted since the table was made; `null` when its counters can't be read, or it is gone.
     #[schema(required)]
     pub connections: Option<u64>,
+    /// Whether it answers; `null` over UDP, which nobody can try.
+    #[serde(default)]
+    #[schema(required)]
+    pub health: Option<Health>,
 }

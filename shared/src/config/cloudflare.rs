@@ -3,12 +3,16 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::common::AddressSet;
 use super::value::parse_network;
 
 /// Name of the built-in set.
 pub const SET_NAME: &str = "cloudflare";
 
-/// `https://www.cloudflare.com/ips-v4` as of 2026-02-11.
+/// Day of the bundled list.
+pub const AS_OF: &str = "2026-02-11";
+
+/// `https://www.cloudflare.com/ips-v4` as of [`AS_OF`].
 pub const IPV4: [&str; 15] = [
     "173.245.48.0/20",
     "103.21.244.0/22",
@@ -27,7 +31,7 @@ pub const IPV4: [&str; 15] = [
     "131.0.72.0/22",
 ];
 
-/// `https://www.cloudflare.com/ips-v6` as of 2026-02-11.
+/// `https://www.cloudflare.com/ips-v6` as of [`AS_OF`].
 pub const IPV6: [&str; 7] = [
     "2400:cb00::/32",
     "2606:4700::/32",
@@ -51,6 +55,12 @@ pub fn networks() -> Vec<IpNetwork> {
         .collect();
     networks.sort_unstable();
     networks
+}
+
+/// What the set `cloudflare` stands for where these are the sets: the file's own list, or else the bundled one.
+pub fn in_use(sets: &[AddressSet]) -> Vec<IpNetwork> {
+    let own = sets.iter().find(|set| set.name == SET_NAME);
+    own.map_or_else(networks, |set| set.networks.clone())
 }
 
 /// Whether an address is one of Cloudflare's.

@@ -13,13 +13,15 @@ pub mod server;
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
+use shared::api::Page;
+use shared::api::policy::CloudflareRanges;
+use shared::api::probe::Probe;
 use shared::api::scope::Scope;
 use shared::api::status::Status;
 use tokio::net::UnixListener;
@@ -40,28 +42,46 @@ pub fn socket_path(runtime_dir: &Path, product: &str) -> PathBuf {
     runtime_dir.join(format!("{product}.sock"))
 }
 
+/// What the common routes know.
+#[derive(Clone)]
+struct Common {
+    reporter: Arc<dyn Reporter>,
+    /// The specification; it is made of the routes, so they are there first.
+    specification: Arc<OnceLock<String>>,
+}
+
+impl FromRef<Common> for Arc<dyn Reporter> {
+    fn from_ref(common: &Common) -> Self {
+        Arc::clone(&common.reporter)
+    }
+}
+
 /// The routes that both products have, and `more`, with their specification. Put it behind a gate ([`behind`]) before it is
-/// served.
+/// served. Handlers of `more` get the reporter as an extension.
 pub fn router(
     product: &str,
     reporter: Arc<dyn Reporter>,
     more: OpenApiRouter,
 ) -> (Router, Arc<OpenApi>) {
-    let common = OpenApiRouter::with_openapi(openapi::base(product))
+    let common = Common {
+        reporter: Arc::clone(&reporter),
+        specification: Arc::default(),
+    };
+    let routes = OpenApiRouter::with_openapi(openapi::base(product))
         .routes(routes!(status))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(prometheus))
-        .with_state(reporter);
-    let (router, mut api) = common.merge(more).split_for_parts();
+        .routes(routes!(probes))
+        .routes(routes!(cloudflare_ranges))
+        .routes(routes!(specification))
+        .with_state(common.clone());
+    let (router, mut api) = routes.merge(more).split_for_parts();
     openapi::complete(&mut api);
     let api = Arc::new(api);
-    let text: Arc<str> = api.to_json().unwrap_or_default().into();
+    let _first = common.specification.set(api.to_json().unwrap_or_default());
     let router = router
-        .route(
-            "/openapi.json",
-            get(move || std::future::ready(specification(&text))),
-        )
+        .layer(Extension(reporter))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
@@ -137,9 +157,39 @@ async fn prometheus(
     Ok((kind, text).into_response())
 }
 
-fn specification(text: &str) -> Response {
+/// Whether published services answer: the latest attempt to open a connection to each of their TCP ports, the first four of a
+/// service. They are tried every ten seconds, and every two while they don't answer.
+#[utoipa::path(get, path = "/v1/probes", tag = "status", operation_id = "list_probes",
+    responses((status = 200, body = Page<Probe>)))]
+async fn probes(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Json<Page<Probe>>> {
+    caller.require(Scope::Read)?;
+    Ok(Json(Page {
+        items: reporter.probes(),
+        next_cursor: None,
+    }))
+}
+
+/// The networks that the set `cloudflare` stands for.
+#[utoipa::path(get, path = "/v1/cloudflare/ranges", tag = "policy", operation_id = "cloudflare_ranges",
+    responses((status = 200, body = CloudflareRanges)))]
+async fn cloudflare_ranges(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Json<CloudflareRanges>> {
+    caller.require(Scope::Read)?;
+    Ok(Json(reporter.cloudflare_ranges()))
+}
+
+/// This specification.
+#[utoipa::path(get, path = "/openapi.json", tag = "status", operation_id = "specification",
+    responses((status = 200, body = serde_json::Value, content_type = "application/json")))]
+async fn specification(State(common): State<Common>) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, text.to_owned()).into_response()
+    let text = common.specification.get().cloned().unwrap_or_default();
+    (kind, text).into_response()
 }
 
 async fn not_found() -> ApiError {

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
+use shared::api::policy::RangesSource;
 use shared::api::problem::Problem;
-use shared::api::status::Interface;
+use shared::api::status::{Interface, Publish};
 use tower_service::Service as _;
 
 use super::*;
@@ -28,12 +29,29 @@ impl Reporter for Fake {
         };
         Box::pin(std::future::ready(problems.into()))
     }
+
+    fn publishes(&self) -> Pin<Box<dyn Future<Output = Vec<Publish>> + Send + '_>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        Vec::new()
+    }
+
+    fn cloudflare_ranges(&self) -> CloudflareRanges {
+        CloudflareRanges {
+            networks: Vec::new(),
+            source: RangesSource::File,
+            as_of: None,
+        }
+    }
 }
 
 pub(super) fn status(problems: &[&str]) -> Status {
     Status {
         product: "gateway".to_owned(),
         version: "0.1.0".to_owned(),
+        host: "vps".to_owned(),
         pid: 1,
         started_at: "2026-11-22T22:19:29Z".to_owned(),
         reported_at: "2026-11-22T22:19:30Z".to_owned(),
@@ -50,6 +68,8 @@ pub(super) fn status(problems: &[&str]) -> Status {
         },
         peers: Vec::new(),
         publishes: Vec::new(),
+        probes: Vec::new(),
+        cloudflare_ranges_as_of: None,
         refused_packets: std::collections::BTreeMap::new(),
         dropped_packets: std::collections::BTreeMap::new(),
         handshakes: std::collections::BTreeMap::new(),
@@ -168,12 +188,45 @@ async fn every_error_is_a_problem_document() {
     }
 }
 
+/// Every path that a router serves. Its `Debug` text is the only list of them that axum has; its own for what is nowhere are
+/// among them.
+fn served(router: &Router) -> Vec<String> {
+    let text = format!("{router:?}");
+    let quoted = text.split('"').skip(1).step_by(2);
+    let is_ours =
+        |path: &&str| path.starts_with('/') && *path != "/" && !path.contains("__private");
+    let mut paths: Vec<String> = quoted.filter(is_ours).map(str::to_owned).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+#[test]
+fn nothing_is_served_that_is_not_specified() {
+    let (router, api) = routes(None);
+    let specified: Vec<&String> = api.paths.paths.keys().collect();
+    assert_eq!(served(&router).iter().collect::<Vec<_>>(), specified);
+    let more = OpenApiRouter::new().route("/x", axum::routing::get(|| async { "" }));
+    let fake = Arc::new(Fake(None));
+    let (router, api) = super::router("gateway", fake, more);
+    assert!(served(&router).contains(&"/x".to_owned()), "{router:?}");
+    assert!(!api.paths.paths.contains_key("/x"));
+}
+
 #[test]
 fn the_specification_documents_what_every_operation_may_answer() {
     let (_, api) = routes(None);
     let api = serde_json::to_value(&*api).unwrap();
     assert!(api["openapi"].as_str().unwrap().starts_with("3.1"));
-    for path in ["/v1/status", "/healthz", "/readyz", "/metrics"] {
+    for path in [
+        "/v1/status",
+        "/v1/probes",
+        "/v1/cloudflare/ranges",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    ] {
         let answers = &api["paths"][path]["get"]["responses"];
         for status in ["200", "400", "401", "403", "421", "429", "500", "503"] {
             assert!(answers[status].is_object(), "{path} {status}");

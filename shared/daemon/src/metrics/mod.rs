@@ -11,9 +11,11 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use shared::api::probe::ProbeState;
 use shared::api::status::{Peer, Status};
 
 pub use process::Process;
@@ -150,6 +152,7 @@ fn services(page: &mut Page, status: &Status) {
             family.sample(&labels, connections);
         }
     }
+    paths(page, status);
     let help = "Packets to published ports from sources that may not call them.";
     let mut family = page.family("edge_origin_guard_dropped_total", Kind::Counter, help);
     for (counter, of) in GUARD {
@@ -157,6 +160,41 @@ fn services(page: &mut Page, status: &Status) {
         if let Some(count) = status.refused_packets.get(counter) {
             family.sample(&[("family", of)], count);
         }
+    }
+}
+
+/// By gateway and address: two services may lead to the same port of a VIP. On a LAN server the path is that of each gateway
+/// which it serves, on a gateway its own.
+fn paths(page: &mut Page, status: &Status) {
+    let configured = status.peers.iter().filter(|peer| peer.kind == "gateway");
+    let mut gateways: BTreeSet<&str> = configured.filter_map(|peer| peer.name.as_deref()).collect();
+    if gateways.is_empty() {
+        gateways.insert(&status.host);
+    }
+    let up_by_address: BTreeMap<SocketAddr, u64> = status
+        .probes
+        .iter()
+        .filter(|probe| probe.state != ProbeState::Unknown)
+        .map(|probe| {
+            let is_up = probe.state == ProbeState::Up;
+            (SocketAddr::new(probe.vip, probe.port), u64::from(is_up))
+        })
+        .collect();
+    let help = "Whether a published service took a connection when it was tried last.";
+    let mut family = page.family("edge_path_up", Kind::Gauge, help);
+    for gateway in gateways {
+        for (address, up) in &up_by_address {
+            let vip = address.to_string();
+            family.sample(&[("gateway", gateway), ("vip", &vip)], up);
+        }
+    }
+    let as_of = status.cloudflare_ranges_as_of.as_deref();
+    let as_of = as_of.map(|day| unix_seconds(&format!("{day}T00:00:00Z")));
+    let help = "Age of the list that the set cloudflare stands for; missing when the configuration brings its own.";
+    let mut family = page.family("edge_cloudflare_ranges_age_seconds", Kind::Gauge, help);
+    if let Some(as_of) = as_of {
+        let now = unix_seconds(&status.reported_at);
+        family.sample(&[], now.saturating_sub(as_of));
     }
 }
 

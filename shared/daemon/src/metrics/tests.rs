@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use shared::api::probe::Probe;
 use shared::api::status::{Interface, Publish};
 
 use super::*;
@@ -29,6 +30,17 @@ fn status() -> Status {
         ports: vec!["80".to_owned()],
         source_ip: "preserve".to_owned(),
         connections: Some(7),
+        health: None,
+    };
+    let probe = |publish: &str, port: u16, state| Probe {
+        publish: publish.to_owned(),
+        vip: "fd17:5::30".parse().unwrap(),
+        port,
+        state,
+        since: None,
+        checked_at: None,
+        connect_milliseconds: None,
+        error: None,
     };
     let counts = |names: &[(&str, u64)]| {
         let named = names.iter();
@@ -39,6 +51,7 @@ fn status() -> Status {
     Status {
         product: "gateway".to_owned(),
         version: "0.1.0".to_owned(),
+        host: "vps".to_owned(),
         pid: 1,
         started_at: "1970-01-01T00:01:00Z".to_owned(),
         reported_at: "1970-01-01T01:00:00Z".to_owned(),
@@ -62,6 +75,13 @@ fn status() -> Status {
             publish("ingress", "10.17.5.30"),
             publish("v6", "fd17:5::30"),
         ],
+        probes: vec![
+            probe("v6", 80, ProbeState::Down),
+            probe("v6", 443, ProbeState::Up),
+            probe("v6", 8443, ProbeState::Unknown),
+            probe("other", 443, ProbeState::Up),
+        ],
+        cloudflare_ranges_as_of: Some("1970-01-01".to_owned()),
         refused_packets: counts(&[("guard_ipv4", 3), ("guard_ipv6", 0), ("refused", 5)]),
         dropped_packets: counts(&[("invalid_mac1", 4), ("no_room", 0)]),
         handshakes: counts(&[("completed", 6), ("given_up", 1), ("refused", 4)]),
@@ -172,7 +192,7 @@ fn value(page: &Parsed, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[test]
 fn every_family_is_described_and_no_series_is_there_twice() {
     let page = parsed(&text(&status(), &process()));
-    assert_eq!(page.len(), 23, "{:?}", page.keys());
+    assert_eq!(page.len(), 25, "{:?}", page.keys());
     let empty = page.iter().filter(|(_, (_, samples))| samples.is_empty());
     assert_eq!(empty.count(), 0);
 }
@@ -182,6 +202,8 @@ fn a_bare_status_makes_a_page_too() {
     let bare = Status {
         peers: Vec::new(),
         publishes: Vec::new(),
+        probes: Vec::new(),
+        cloudflare_ranges_as_of: None,
         refused_packets: BTreeMap::new(),
         dropped_packets: BTreeMap::new(),
         handshakes: BTreeMap::new(),
@@ -205,6 +227,24 @@ fn a_count_that_could_not_be_read_is_left_out() {
 }
 
 #[test]
+fn paths_are_told_by_gateway_and_address_once_they_were_tried() {
+    let page = parsed(&text(&status(), &process()));
+    let path = |gateway, vip| [("gateway", gateway), ("vip", vip)];
+    assert_eq!(page["edge_path_up"].1.len(), 2);
+    for (vip, up) in [("[fd17:5::30]:80", 0.0), ("[fd17:5::30]:443", 1.0)] {
+        let found = value(&page, "edge_path_up", &path("vps", vip));
+        assert!((found - up).abs() < f64::EPSILON, "{vip}");
+    }
+    let mut of_lan_server = status();
+    for peer in &mut of_lan_server.peers {
+        peer.kind = "gateway".to_owned();
+        peer.name = Some("frankfurt".to_owned());
+    }
+    let page = parsed(&text(&of_lan_server, &process()));
+    value(&page, "edge_path_up", &path("frankfurt", "[fd17:5::30]:80"));
+}
+
+#[test]
 fn labels_come_back_as_they_were() {
     let page = parsed(&text(&status(), &process()));
     let labels = [
@@ -224,6 +264,7 @@ fn values_are_those_of_the_status() {
     let handshake = "wireguard_peer_last_handshake_seconds";
     for (name, labels, expected) in [
         ("edge_ready", &[][..], 1.0),
+        ("edge_cloudflare_ranges_age_seconds", &[], 3600.0),
         ("edge_firewall_protected", &[], 0.0),
         (handshake, &key("a="), 3481.0),
         (handshake, &key("b="), 0.0),
