@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::Failure;
 
 /// What fits everywhere.
-const COLUMNS: u16 = 80;
+pub const COLUMNS: u16 = 80;
 
 /// How often it is looked whether somebody still reads.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
