@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use tests::edge::{Edge, Setup};
+use tests::expect::{eventually, holds};
 use tests::servers::ask_tcp;
 use tests::world::LightWorld;
 use tests::world::addresses::public;
 
 use self::page::Page;
-use crate::support::with_edge;
+use crate::support::{SOON, with_edge};
 
 /// Whole files that name metrics.
 const RULES: [&str; 2] = ["prometheus/alerts.yml", "prometheus/alerts.test.yml"];
@@ -48,7 +49,13 @@ fn page_of(world: &LightWorld) -> Result<Page> {
 fn with_page(test: impl FnOnce(&mut LightWorld, &mut Edge, Page) -> Result<()>) {
     let setup = Setup::new().expect("keys can be made");
     with_edge(setup, |world, edge| {
-        let page = page_of(world)?;
+        let page = eventually(SOON, "services were tried", || {
+            let page = page_of(world)?;
+            holds(page.text().contains("\nedge_path_up{"), || {
+                "none yet".to_owned()
+            })?;
+            Ok(page)
+        })?;
         test(world, edge, page)
     });
 }

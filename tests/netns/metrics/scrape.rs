@@ -11,6 +11,7 @@ use tests::expect::{eventually, holds};
 use tests::keys::KeyPair;
 use tests::node::Node;
 use tests::world::LightWorld;
+use tests::world::addresses::{INGRESS_VIP, IPERF_PORT, at};
 
 use super::dashboard::Dashboard;
 use super::{packaging, text_of};
@@ -79,6 +80,8 @@ role       = "monitoring"
         monitor.public
     );
     with_edge(setup, |world, edge| {
+        // All is well when all that is published is there.
+        world.serve_tcp(at(INGRESS_VIP, IPERF_PORT))?;
         let laptop = &world.road_warrior;
         let _tunnel = edge.setup.dial_in(laptop, &monitor, MONITOR.parse()?)?;
         let stranger = laptop.run(&["curl", "--fail", &format!("http://{ADMIN}/metrics")]);
