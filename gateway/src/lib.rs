@@ -115,13 +115,12 @@ impl Service<Gateway> for PeerService {
         Ok((Self(opened), members))
     }
 
-    fn start(
+    async fn start(
         self,
         plane: Arc<Mutex<Plane<Gateway>>>,
         config: Arc<config::gateway::Gateway>,
     ) -> Started<Self::Running> {
-        let view = self.0.view(config);
-        let running = self.0.start(plane, view);
+        let running = self.0.start(plane, config).await;
         Started {
             routes: api::router(running.handle.clone()),
             authenticator: Arc::new(running.handle.clone()),

@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::api::{Api, text};
 use tests::edge::{INTERFACE, Setup};
@@ -31,9 +32,7 @@ fn fill_disk(vps: &Node) -> Result<()> {
 }
 
 fn on_small_disk(world: &World, edge: &mut tests::edge::Edge) -> Result<Api> {
-    edge.gateway
-        .daemon
-        .stop(nix::sys::signal::Signal::SIGTERM, SOON)?;
+    edge.gateway.daemon.stop(Signal::SIGTERM, SOON)?;
     let vps = &world.vps;
     let state = vps.dir().join("state");
     let state = state.to_str().context("its path is not UTF-8")?;
@@ -147,14 +146,14 @@ fn another_rotation_right_after_the_first_leaves_nobody_outside() {
         let to = |keys: &KeyPair| json!({"public_key": keys.public.to_string(), "preshared_key": "none"});
         api.call("POST", &rotate, &[], &to(&second))?.expect(200)?;
         let gateway = GATEWAY.to_string();
-        let session = edge.setup.dial_in(laptop, &second, ADDRESS.parse()?)?;
+        let mut session = edge.setup.dial_in(laptop, &second, ADDRESS.parse()?)?;
         laptop.pings(&gateway)?;
         // Within the second in which the daemon has not looked yet.
         api.call("POST", &rotate, &[], &to(&third))?.expect(200)?;
         laptop.pings(&gateway)?;
         api.patch(&id, &json!({"networks": ["192.168.50.0/24"]}))?;
         laptop.pings(&gateway)?;
-        drop(session);
+        session.daemon.stop(Signal::SIGTERM, SOON)?;
         let _session = edge.setup.dial_in(laptop, &third, ADDRESS.parse()?)?;
         laptop.pings(&gateway)?;
         // The networks moved to the third key with its first message, and stay there when the peer is changed now.
@@ -204,9 +203,7 @@ fn configuration_of_a_peer_is_whole_right_after_a_restart() {
         let path = format!("/v1/peers/{id}/config");
         let told = api.get(&path)?;
         assert!(text(&told, "config")?.contains("PublicKey"), "{told}");
-        edge.gateway
-            .daemon
-            .stop(nix::sys::signal::Signal::SIGTERM, SOON)?;
+        edge.gateway.daemon.stop(Signal::SIGTERM, SOON)?;
         edge.gateway.restart()?;
         eventually(SOON, "the first answer", || {
             let again = Api::of(&edge.gateway, "gateway")?.get(&path)?;

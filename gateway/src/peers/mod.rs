@@ -211,9 +211,18 @@ impl<S: Store> Opened<S> {
     }
 
     /// Begin to work; the members are in the data plane.
-    pub fn start(self, plane: Arc<Mutex<Plane<Gateway>>>, view: View) -> Running<S> {
+    pub async fn start(
+        self,
+        plane: Arc<Mutex<Plane<Gateway>>>,
+        config: Arc<shared::config::gateway::Gateway>,
+    ) -> Running<S> {
+        // Configurations of clients hold the device's key: it is known before the first of them is told.
+        let control = plane.lock().await.control().clone();
+        let device = control.status().await.ok();
+        let own_key = device.and_then(|device| Some(device.private_key?.public_key()));
+        let view = View::new(config, own_key, &self.state);
         let shared = Arc::new(Shared {
-            own_key: RwLock::new(view.own_key),
+            own_key: RwLock::new(own_key),
             view: RwLock::new(Arc::new(view)),
             meter: SyncMutex::new(Meter::new(self.usage)),
             token_uses: SyncMutex::new(BTreeMap::new()),
@@ -234,11 +243,6 @@ impl<S: Store> Opened<S> {
             stop,
             worker: tokio::spawn(worker.run(requests, stopped)),
         }
-    }
-
-    /// What readers see before the worker has begun.
-    pub fn view(&self, config: Arc<shared::config::gateway::Gateway>) -> View {
-        View::new(config, None, &self.state)
     }
 }
 

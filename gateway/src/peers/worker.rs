@@ -134,8 +134,6 @@ impl<S: Store> Worker<S> {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut taken = self.plane.lock().await.subscribe();
-        self.read_device().await; // which key is ours
-        self.publish(Arc::clone(&self.announced));
         self.notice_reload().await;
         let mut requests = Vec::new();
         loop {

@@ -149,7 +149,7 @@ impl<P: Product> App<P> {
         let plane = Arc::new(Mutex::new(plane));
         let report = Arc::new(Report::new(&plane, probes, SystemTime::now()).await);
         let config = Arc::clone(plane.lock().await.config());
-        let started = service.start(Arc::clone(&plane), config);
+        let started = service.start(Arc::clone(&plane), config).await;
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
         let (router, _) = admin::router(P::NAME, reporter, started.routes);
         let mut servers = vec![admin::server::serve_unix(

@@ -62,7 +62,11 @@ pub trait Service<P: Product>: Sized + Send + 'static {
     ) -> impl Future<Output = Result<(Self, P::Members), Failure>> + Send;
 
     /// The members are in place: begin.
-    fn start(self, plane: Arc<Mutex<Plane<P>>>, config: Arc<P::Config>) -> Started<Self::Running>;
+    fn start(
+        self,
+        plane: Arc<Mutex<Plane<P>>>,
+        config: Arc<P::Config>,
+    ) -> impl Future<Output = Started<Self::Running>> + Send;
 
     /// The daemon ends: write down what must not be lost.
     fn stop(running: Self::Running) -> impl Future<Output = ()> + Send;
@@ -92,7 +96,7 @@ impl<P: Product<Members = ()>> Service<P> for () {
         Ok(((), ()))
     }
 
-    fn start(self, _: Arc<Mutex<Plane<P>>>, _: Arc<P::Config>) -> Started<()> {
+    async fn start(self, _: Arc<Mutex<Plane<P>>>, _: Arc<P::Config>) -> Started<()> {
         Started {
             running: (),
             routes: OpenApiRouter::new(),
