@@ -26,9 +26,9 @@ const LOCK_OUT: Duration = Duration::from_secs(60);
 /// Most addresses whose bad tokens are counted; who comes from more of them finds the oldest forgotten.
 const MAX_ADDRESSES: usize = 4096;
 /// Requests per second that a token may send for long.
-const RATE_PER_SECOND: u32 = 500;
+const RATE_PER_SECOND: u32 = 2000;
 /// Requests that a token may send at once.
-const RATE_BURST: u32 = 1000;
+const RATE_BURST: u32 = 4000;
 
 /// Who knows tokens.
 pub trait Authenticator: Send + Sync {

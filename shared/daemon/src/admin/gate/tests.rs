@@ -157,7 +157,7 @@ fn a_token_has_a_rate_that_recovers() {
     assert_eq!(passed.count(), RATE_BURST as usize);
     assert_eq!(outcome(&gate, &good, start), 429);
     let later = start + Duration::from_millis(100);
-    let passed = (0..200).filter(|_| outcome(&gate, &good, later) == 200);
+    let passed = (0..RATE_PER_SECOND).filter(|_| outcome(&gate, &good, later) == 200);
     assert_eq!(passed.count(), RATE_PER_SECOND as usize / 10);
 }
 
