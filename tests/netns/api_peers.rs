@@ -197,7 +197,7 @@ fn nobody_takes_what_belongs_to_another() {
             ("addresses", json!(["10.17.0.10"]), 409),
             ("networks", json!(["10.17.5.10/32"]), 409),
             ("networks", json!(["0.0.0.0/0"]), 422),
-            ("networks", json!(["203.0.113.0/24"]), 409),
+            ("networks", json!(["203.0.113.0/24"]), 422),
             ("name", json!("operator"), 409),
             ("name", json!("a\"; flush ruleset; #"), 422),
             ("name", json!("../../etc/passwd"), 422),

@@ -55,8 +55,11 @@ fn a_service_that_ends_and_comes_back_is_noticed_at_both_ends() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         both_say(edge, 443, "up")?;
         both_say(edge, IPERF_PORT, "down")?;
-        let why = probe(&edge.gateway, "gateway", IPERF_PORT)?;
-        assert!(text(&why, "error")?.contains("refused"), "{why}");
+        // The first attempts may have come before the tunnel.
+        eventually(NOTICED, "the gateway says why", || {
+            let why = probe(&edge.gateway, "gateway", IPERF_PORT)?;
+            holds(text(&why, "error")?.contains("refused"), || why.to_string())
+        })?;
 
         let server = Server::tcp(&world.backend, at(INGRESS_VIP, IPERF_PORT))?;
         both_say(edge, IPERF_PORT, "up")?;
