@@ -191,7 +191,7 @@ fn first_answers(
         }
     }
     let title = format!(
-        "gateway: `POST /v1/peers` to the first answer through the tunnel, p99 of {repetitions}"
+        "gateway: `POST /v1/peers` to the first answer through the tunnel, median of {repetitions}"
     );
     samples.aim(&title, "≤ 50 ms");
     Ok(())
