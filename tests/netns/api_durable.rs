@@ -249,6 +249,36 @@ fn file_wins_and_gives_back() {
 }
 
 #[test]
+fn what_a_key_moves_is_counted_for_whom_the_file_gives_it_to() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let keys = KeyPair::generate()?;
+        let made = api.create(&alice(&keys))?;
+        let path = format!("/v1/peers/{}", text(&made["peer"], "id")?);
+        let taken = format!(
+            "\n[[peer]]\nname = \"bob\"\npublic_key = \"{}\"\naddress = \"{ADDRESS}\"\n",
+            keys.public
+        );
+        edge.gateway.reload(|text| text.to_owned() + &taken)?;
+        assert_eq!(api.get(&path)?["state"], "shadowed");
+        let _laptop = edge
+            .setup
+            .dial_in(&world.road_warrior, &keys, ADDRESS.parse()?)?;
+        world.road_warrior.pings(&GATEWAY.to_string())?;
+        eventually(SOON, "bob is online, with what he moved", || {
+            let bob = api.get("/v1/peers?name=bob")?["items"][0].clone();
+            let is =
+                bob["connection"]["online"] == true && bob["usage"]["rx_bytes"].as_u64() > Some(0);
+            holds(is, || bob.to_string())
+        })?;
+        let alice = api.get(&path)?;
+        assert_eq!(alice["connection"]["online"], false, "{alice}");
+        assert_eq!(alice["usage"]["rx_bytes"], 0, "{alice}");
+        Ok(())
+    });
+}
+
+#[test]
 fn full_disk_refuses_changes_and_disturbs_nobody() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         edge.gateway.daemon.stop(Signal::SIGTERM, SOON)?;

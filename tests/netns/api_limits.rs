@@ -118,6 +118,20 @@ fn quota_that_is_moved_cuts_off_until_counting_begins_anew() {
             reset["usage"]["rx_bytes"].as_u64() >= Some(10_000),
             "{reset}"
         );
+        let log = api.get("/v1/audit?limit=1000")?;
+        let entries = log["items"].as_array().context("no items")?;
+        let difference = |action: &str| {
+            let entry = entries.iter().find(|entry| entry["action"] == action);
+            entry.map_or(Value::Null, |entry| entry["difference"].clone())
+        };
+        let end = difference("peer.over_quota");
+        assert_eq!(end["state"], json!({"from": "active", "to": "over_quota"}));
+        let begun = difference("peer.reset_usage");
+        assert_eq!(begun["quota_used_bytes"]["to"], 0, "{begun}");
+        assert!(
+            begun["quota_used_bytes"]["from"].as_u64() >= Some(20_000),
+            "{begun}"
+        );
         laptop.daemon.stop(Signal::SIGTERM, SOON)?;
         let _laptop = dial()?;
         world.road_warrior.pings(&gateway)
