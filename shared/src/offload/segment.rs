@@ -41,6 +41,8 @@ pub struct Segments<'a> {
     length: usize,
     /// Payload that was handed out.
     sent: usize,
+    /// Packets that were handed out; counts like the field of IPv4, modulo 2^16.
+    index: u16,
     form: Form,
 }
 
@@ -79,6 +81,7 @@ pub fn segments(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, Segmen
         buffer,
         length,
         sent: 0,
+        index: 0,
         form,
     })
 }
@@ -119,8 +122,14 @@ impl Segments<'_> {
                 let buffer = self
                     .buffer
                     .get_mut(start..start + length + SEGMENT_TAILROOM)?;
-                template.write(buffer.get_mut(..length)?, start, size == left);
+                let place = Place {
+                    sent: start,
+                    index: self.index,
+                    last: size == left,
+                };
+                template.write(buffer.get_mut(..length)?, place);
                 self.sent += size;
+                self.index = self.index.wrapping_add(1);
                 if size == left {
                     self.form = Form::Finished;
                 }
@@ -144,6 +153,16 @@ struct Template {
     transport_offset: usize,
     /// Sum of the pseudo-header but for the length, which differs in the last segment.
     pseudo_header: Sum,
+}
+
+/// Which of the segments it is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Payload before it.
+    sent: usize,
+    /// Segments before it.
+    index: u16,
+    last: bool,
 }
 
 #[derive(Debug)]
@@ -216,7 +235,7 @@ impl Template {
         })
     }
 
-    /// Write the headers of the segment whose payload begins `sent` bytes into that of the large packet.
+    /// Write the headers of the segment at this place.
     ///
     /// `segment` has room for the headers and then the payload. The same as `tcp_gso_segment` and `__udp_gso_segment` of
     /// the kernel's `net/ipv4/{tcp,udp}_offload.c`.
@@ -224,18 +243,18 @@ impl Template {
         clippy::cast_possible_truncation,
         reason = "lengths inside one frame are below 2^17, those inside one segment below 2^16; the rest wraps by design"
     )]
-    fn write(&self, segment: &mut [u8], sent: usize, last: bool) {
+    fn write(&self, segment: &mut [u8], place: Place) {
+        let Place { sent, index, last } = place;
         let length = segment.len();
         let headers = self.headers.get(..self.length).unwrap_or_default();
-        for (to, from) in segment.iter_mut().zip(headers) {
-            *to = *from;
+        if let Some(room) = segment.get_mut(..headers.len()) {
+            room.copy_from_slice(headers);
         }
         let Some((network, message)) = segment.split_at_mut_checked(self.transport_offset) else {
             return; // `parse` has checked that the transport header is part of the headers
         };
         match self.network {
             Network::Ipv4 { identification } => {
-                let index = (sent / self.segment_size) as u16; // wraps like the field
                 let identification = identification.wrapping_add(index);
                 ipv4::rewrite_header(network, length as u16, identification);
             }

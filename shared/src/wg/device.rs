@@ -188,9 +188,17 @@ impl Device {
 
     /// Note when a peer has something to do, after anything was done with it.
     pub(super) fn reschedule(&mut self, slot: PeerSlot) {
-        if let Some(peer) = self.peers.get_mut(slot) {
-            let next = peer.next_deadline();
-            self.schedule.update(slot, next, &mut peer.scheduled);
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        // On a packet mostly nothing was set, or only what comes later than what is scheduled.
+        let earliest_set = peer.take_earliest_set();
+        if let Some(scheduled) = peer.scheduled {
+            if earliest_set.is_none_or(|earliest| earliest >= scheduled) {
+                return;
+            }
         }
+        let next = peer.next_deadline();
+        self.schedule.update(slot, next, &mut peer.scheduled);
     }
 }

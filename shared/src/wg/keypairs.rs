@@ -3,7 +3,7 @@
 //!
 //! The engine holds the keys; this holds what decides about their use. It follows `noise.c` of the kernel
 //! (`add_new_keypair`, `wg_noise_received_with_keypair`).
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::constants::{
     REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
@@ -16,30 +16,40 @@ use super::noise;
 pub(super) struct Keypair {
     /// Receiver index of messages to us.
     pub(super) local_index: u32,
-    pub(super) created: Instant,
-    /// We sent the initiation.
-    pub(super) initiator: bool,
+    /// When it may no longer be used. Instants and not the age: they are compared on every packet.
+    rejected_at: Instant,
+    /// When sending with it should start a handshake; only the initiator does so.
+    renewed_on_send_at: Option<Instant>,
+    /// When receiving with it should.
+    renewed_on_receive_at: Option<Instant>,
     /// Messages sent.
     pub(super) sent: u64,
 }
 
 impl Keypair {
-    fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.created)
+    /// A session that begins now; `initiator`: we sent the initiation.
+    pub(super) fn new(local_index: u32, initiator: bool, now: Instant) -> Self {
+        Self {
+            local_index,
+            rejected_at: now + REJECT_AFTER_TIME,
+            renewed_on_send_at: initiator.then(|| now + REKEY_AFTER_TIME),
+            renewed_on_receive_at: initiator.then(|| now + REKEY_ON_RECEIVE_AFTER),
+            sent: 0,
+        }
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.age(now) >= REJECT_AFTER_TIME
+        now >= self.rejected_at
     }
 
     /// Whether sending with it should start a handshake (`keep_key_fresh` of the kernel's `send.c`).
     pub(super) fn is_stale_for_sending(&self, now: Instant) -> bool {
-        self.sent > REKEY_AFTER_MESSAGES || (self.initiator && self.age(now) >= REKEY_AFTER_TIME)
+        self.sent > REKEY_AFTER_MESSAGES || self.renewed_on_send_at.is_some_and(|at| now >= at)
     }
 
     /// Whether receiving with it should start a handshake (`keep_key_fresh` of the kernel's `receive.c`).
     pub(super) fn is_stale_for_receiving(&self, now: Instant) -> bool {
-        self.initiator && self.age(now) >= REKEY_ON_RECEIVE_AFTER
+        self.renewed_on_receive_at.is_some_and(|at| now >= at)
     }
 }
 
@@ -112,15 +122,12 @@ impl Keypairs {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a starting point for instants")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn keypair(local_index: u32, initiator: bool) -> Keypair {
-        Keypair {
-            local_index,
-            created: Instant::now(),
-            initiator,
-            sent: 0,
-        }
+        Keypair::new(local_index, initiator, Instant::now())
     }
 
     fn known(keypairs: &Keypairs) -> Vec<u32> {
@@ -169,7 +176,7 @@ mod tests {
     fn message_counts_end_sessions() {
         let mut keypairs = Keypairs::default();
         keypairs.derived_as_initiator(keypair(1, false));
-        let now = keypairs.current().unwrap().created;
+        let now = Instant::now();
         let stale_at = |keypairs: &mut Keypairs, sent| {
             let keypair = keypairs.usable(now).unwrap();
             keypair.sent = sent;
@@ -184,8 +191,9 @@ mod tests {
     #[test]
     fn only_the_initiator_renews_by_age() {
         for initiator in [true, false] {
-            let keypair = keypair(1, initiator);
-            let at = |secs| keypair.created + Duration::from_secs(secs);
+            let created = Instant::now();
+            let keypair = Keypair::new(1, initiator, created);
+            let at = |secs| created + Duration::from_secs(secs);
             assert!(!keypair.is_stale_for_sending(at(119)));
             assert_eq!(keypair.is_stale_for_sending(at(120)), initiator);
             assert!(!keypair.is_stale_for_receiving(at(164)));

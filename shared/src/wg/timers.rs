@@ -1,7 +1,7 @@
 //! When a peer has something to do of its own accord.
 //!
 //! The timers are those of the kernel's `timers.c`, kept here and not in the engine, whose own ones only move when it is
-//! polled (see `noise.rs`). Setting one is a store; only the earliest of a peer is in the device's [`Schedule`], and one
+//! polled (see `noise.rs`). Setting one is two stores; only the earliest of a peer is in the device's [`Schedule`], and one
 //! that moved later stays there until it comes up and is put back. So a packet costs no search, and a peer that waits
 //! for nothing costs nothing.
 use std::collections::BTreeMap;
@@ -58,6 +58,8 @@ impl Timer {
 #[derive(Debug)]
 pub(super) struct TimerTable {
     deadlines: [Option<Instant>; Timer::ALL.len()],
+    /// The earliest one that was set since [`take_earliest_set`](Self::take_earliest_set).
+    earliest_set: Option<Instant>,
     random: u64,
 }
 
@@ -65,6 +67,7 @@ impl TimerTable {
     pub(super) fn new() -> Self {
         Self {
             deadlines: [None; Timer::ALL.len()],
+            earliest_set: None,
             random: u64::from(random_u32()),
         }
     }
@@ -73,6 +76,15 @@ impl TimerTable {
         if let Some(slot) = self.deadlines.get_mut(timer as usize) {
             *slot = Some(deadline);
         }
+        if self.earliest_set.is_none_or(|earliest| deadline < earliest) {
+            self.earliest_set = Some(deadline);
+        }
+    }
+
+    /// The earliest deadline that was set since the last call, whether or not it still stands: all that can make the
+    /// earliest of all come earlier.
+    pub(super) const fn take_earliest_set(&mut self) -> Option<Instant> {
+        self.earliest_set.take()
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {

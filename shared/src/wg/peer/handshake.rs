@@ -86,7 +86,7 @@ impl Peer {
         let length = tunnel.respond(initiation, slot)?;
         let local_index = sender_index(slot).ok_or(DropReason::InvalidHandshake)?;
         self.keypairs
-            .derived_as_responder(new_keypair(local_index, false, now));
+            .derived_as_responder(Keypair::new(local_index, false, now));
         self.handshake.accepted_at = Some(now);
         if self.handshake.replay_guarded || self.endpoint.is_none() {
             self.endpoint = Some(path);
@@ -118,7 +118,7 @@ impl Peer {
         self.handshake.responses_left -= 1;
         let length = tunnel.conclude(response, slot, now)?;
         self.handshake.pending = [None; 2];
-        let mut keypair = new_keypair(receiver_index, true, now);
+        let mut keypair = Keypair::new(receiver_index, true, now);
         keypair.sent = 1;
         self.keypairs.derived_as_initiator(keypair);
         self.endpoint = Some(path);
@@ -152,14 +152,5 @@ impl Peer {
 
     pub(super) fn session_derived(&mut self, now: Instant) {
         self.timers.set(Timer::EraseKeys, now + ERASE_KEYS_AFTER);
-    }
-}
-
-const fn new_keypair(local_index: u32, initiator: bool, now: Instant) -> Keypair {
-    Keypair {
-        local_index,
-        created: now,
-        initiator,
-        sent: 0,
     }
 }

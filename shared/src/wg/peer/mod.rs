@@ -95,6 +95,10 @@ impl Peer {
         self.endpoint.is_some()
     }
 
+    pub(super) const fn take_earliest_set(&mut self) -> Option<Instant> {
+        self.timers.take_earliest_set()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<(Instant, Timer)> {
         self.timers.next()
     }
