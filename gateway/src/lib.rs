@@ -8,10 +8,10 @@
 //! | hop | outbound: a visitor's packet to a VIP | inbound: the answer |
 //! |---|---|---|
 //! | 1 | the kernel DNATs and forwards it: the table that [`desired::model`] makes of the configuration, put in place by [`nft::Nftables::replace`] | a datagram waits on the UDP socket |
-//! | 2 | [`shared_os::tun`] reads a super-packet | [`shared_os::udp`] receives a batch of coalesced datagrams |
+//! | 2 | [`shared_os::tun`] reads a super-packet, which may have to wait in [`shared::offload::backlog`] | [`shared_os::udp`] receives a batch of coalesced datagrams |
 //! | 3 | [`shared::offload::segment`] cuts it into packets, in place | [`Device::handle_datagram`]: kind, index → peer, replay, decapsulation |
 //! | 4 | [`Device::handle_tun_packet`]: destination → peer by allowed IPs, padding, encapsulation | the source must belong to this very peer: `shared/src/wg/allowed_ips.rs` |
-//! | 5 | [`TransmitQueue`]: equal datagrams side by side | [`PacketBatch`], [`shared::offload::coalesce`]: packets of a flow become one super-packet |
+//! | 5 | [`TransmitQueue`]: equal datagrams side by side | [`shared::offload::coalesce`]: packets of a flow become one super-packet |
 //! | 6 | [`shared_os::udp`] sends each run in one call | [`shared_os::tun`] writes it; the kernel undoes the DNAT and forwards it |
 //!
 //! The loop that drives the hops is [`shared_daemon::datapath`]. A packet that ends early has a [`DropReason`].
@@ -29,7 +29,6 @@
 //! [`Device::handle_datagram`]: shared::wg::Device::handle_datagram
 //! [`Device::handle_tun_packet`]: shared::wg::Device::handle_tun_packet
 //! [`TransmitQueue`]: shared::wg::TransmitQueue
-//! [`PacketBatch`]: shared::wg::PacketBatch
 //! [`DropReason`]: shared::wg::DropReason
 pub mod api;
 pub mod audit;

@@ -1,32 +1,38 @@
 //! From packets of the network to writes to TUN, fewer and larger.
 //!
-//! 1. [`Coalescer::coalesce`] goes once over a batch of decapsulated packets;
-//! 2. [`Candidate::parse`] finds out whether a packet may be joined with others at all;
-//! 3. [`Coalescer::place`] joins it to the open group of its flow, or makes it the first of a new group;
-//! 4. [`Coalescer::build_headers`] writes the headers of every group of two or more into a buffer of their own, so that
-//!    the batch stays as it was and each packet can still be written alone;
-//! 5. [`Writes`] hands out one [`Write`] per group: headers, then the payloads where they lie.
+//! 1. [`Coalescer::push`] takes one decapsulated packet;
+//! 2. [`Candidate::parse`] finds out whether it may be joined with others at all;
+//! 3. [`Group::join`] appends its payload to the open group of its flow, or it becomes the first of a new group;
+//! 4. a group that can't grow any more is written: [`Group::as_write`] turns the headers of its first packet, which
+//!    stand before the payloads already, into those of one large packet.
+//!
+//! A payload is copied once, from the buffer that it was decrypted into and that is still in the first-level cache. In
+//! return the kernel copies one piece instead of fifty, and a group may go on over any number of received buffers, so
+//! that what was one large packet on the far side becomes one again.
 //!
 //! The rules are those of the kernel's own GRO (`net/ipv4/tcp_offload.c`, `tcp_gro_receive`; `net/ipv4/udp_offload.c`).
 //! Order inside a flow stays: a packet that can't be joined closes the group of its flow. A checksum is verified before
 //! a packet is joined, since the kernel computes a new, valid one for what it cuts out of a large packet.
 mod candidate;
+mod group;
 
-use std::ops::Range;
+use candidate::{Candidate, Look, Shape};
+use group::{Group, Joined};
 
-use candidate::{Candidate, Flow, Header, Look, Shape};
-
+use super::segment::{SEGMENT_TAILROOM, Segments, segments};
 use super::vnet_hdr::{VNET_HDR_LEN, VnetHdr};
-use crate::wg::PacketBatch;
 
-/// Flows that may have an open group at a time; for a new one another is closed, not the one used last.
+/// Flows that may have an open group at a time; for a new one the oldest group is closed.
 const MAX_OPEN_FLOWS: usize = 16;
 
-/// Most packets of one group: bounds the parts of one `writev`, far below `UIO_MAXIOV` = 1024.
-pub const MAX_GROUP: usize = 128;
+/// Most packets of one group: `UDP_MAX_SEGMENTS` of the kernel's `include/linux/udp.h`.
+const MAX_GROUP: usize = 128;
 
 /// Largest packet that can be written (total length of IPv4, `IP_MAX_MTU`).
 const MAX_PACKET: usize = 65_535;
+
+/// Room for a group: what is written, and what cutting it again needs.
+const GROUP_LEN: usize = VNET_HDR_LEN + MAX_PACKET + SEGMENT_TAILROOM;
 
 /// Which kinds of packets may be joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,294 +52,155 @@ pub enum SuperKind {
     Udp,
 }
 
-/// Joins packets; its tables are reused from batch to batch.
-#[derive(Debug)]
+/// Joins packets. Its buffers are reused; memory is touched only by as many flows as there are at a time.
+#[derive(Debug, Default)]
 pub struct Coalescer {
-    groups: Vec<Group>,
-    /// For each packet of the batch the next one of its group.
-    next: Vec<Option<usize>>,
-    open: Vec<OpenFlow>,
-    headers: Vec<u8>,
-}
-
-/// Packets that leave in one write.
-#[derive(Debug)]
-struct Group {
-    first: usize,
-    last: usize,
-    packets: usize,
-    /// What packets after the first must be like; `None` when there will be none.
-    shape: Option<Shape>,
-    /// The last packet had PSH.
-    push: bool,
-    /// In `headers`, from the virtio-net header on; empty for a packet of its own.
-    headers: Range<usize>,
-}
-
-/// A flow whose latest group may still grow.
-#[derive(Debug)]
-struct OpenFlow {
-    flow: Flow,
-    group: usize,
-    /// Total length so far.
-    length: usize,
-    next_sequence: u32,
-    next_identification: u16,
-    /// Whether the first packet's checksum was verified: put off until there is something to join.
-    verified: bool,
-}
-
-impl Default for Coalescer {
-    fn default() -> Self {
-        Self {
-            groups: Vec::with_capacity(128),
-            next: Vec::with_capacity(128),
-            open: Vec::with_capacity(MAX_OPEN_FLOWS),
-            headers: Vec::with_capacity(8 << 10),
-        }
-    }
+    /// Oldest first.
+    open: Vec<Group>,
+    /// Buffers of closed groups.
+    spare: Vec<Box<[u8]>>,
 }
 
 impl Coalescer {
-    /// The writes for these packets, in order inside every flow.
-    pub fn coalesce<'a>(&'a mut self, batch: &'a PacketBatch, kinds: CoalesceKinds) -> Writes<'a> {
-        self.groups.clear();
-        self.next.clear();
-        self.open.clear();
-        self.headers.clear();
-        for (index, range) in batch.packets().iter().enumerate() {
-            self.next.push(None);
-            let packet = batch.bytes().get(range.clone()).unwrap_or_default();
-            match Candidate::parse(packet, kinds) {
-                Look::Joinable(candidate) => self.place(index, &candidate, batch),
-                Look::Alone(flow) => {
-                    self.open.retain(|open| !open.flow.is_touched_by(&flow));
-                    self.start(index, None, false);
+    /// Take a packet. What has to be written now is handed to `write`; the rest waits for [`flush`](Self::flush).
+    pub fn push(&mut self, packet: &[u8], kinds: CoalesceKinds, mut write: impl FnMut(Write<'_>)) {
+        match Candidate::parse(packet, kinds) {
+            Look::Joinable(candidate) => self.place(&candidate, &mut write),
+            Look::Alone(flow) => {
+                while let Some(at) = self.position(|group| group.flow.is_touched_by(&flow)) {
+                    self.close(at, &mut write);
                 }
-                Look::Unknown => {
-                    self.open.clear();
-                    self.start(index, None, false);
-                }
+                write(Write::alone(packet));
+            }
+            Look::Unknown => {
+                self.flush(&mut write);
+                write(Write::alone(packet));
             }
         }
-        self.build_headers(batch);
-        Writes {
-            coalescer: self,
-            batch,
-            next: 0,
+    }
+
+    /// Write everything that waits.
+    pub fn flush(&mut self, mut write: impl FnMut(Write<'_>)) {
+        while !self.open.is_empty() {
+            self.close(0, &mut write);
         }
     }
 
     /// Put a packet into the open group of its flow if it continues it, else into a new group.
-    fn place(&mut self, index: usize, candidate: &Candidate<'_>, batch: &PacketBatch) {
-        let found = self
-            .open
-            .iter()
-            .position(|open| open.flow == candidate.flow);
+    fn place(&mut self, candidate: &Candidate<'_>, write: &mut impl FnMut(Write<'_>)) {
         let mut verified = false;
-        if let Some(at) = found {
-            let mut open = self.open.swap_remove(at);
-            match self.join(index, candidate, &mut open, batch) {
-                Joined::Open => return self.open.push(open),
-                Joined::Closed => return,
-                Joined::Corrupt => return self.start(index, None, false),
-                Joined::No => {}
+        if let Some(at) = self.position(|group| group.flow == candidate.flow) {
+            let joined = match self.open.get_mut(at) {
+                Some(group) => group.join(candidate),
+                None => Joined::No,
+            };
+            if joined == Joined::Open {
+                return;
+            }
+            self.close(at, write);
+            match joined {
+                Joined::Open | Joined::Closed => return,
+                Joined::Corrupt => return write(Write::alone(candidate.packet)),
                 Joined::NoButVerified => verified = true,
+                Joined::No => {}
             }
         }
-        let group = self.groups.len();
-        self.start(index, Some(candidate.shape), candidate.push);
         if candidate.push {
-            return; // PSH asks for delivery now: nothing follows in this group
+            return write(Write::alone(candidate.packet)); // PSH asks for delivery now: nothing may follow
         }
         if self.open.len() == MAX_OPEN_FLOWS {
-            self.open.remove(0);
+            self.close(0, write);
         }
-        self.open.push(OpenFlow {
-            flow: candidate.flow,
-            group,
-            length: candidate.packet.len(),
-            next_sequence: candidate.next_sequence(),
-            next_identification: candidate.identification.wrapping_add(1),
-            verified,
-        });
+        let buffer = self.spare.pop();
+        let buffer = buffer.unwrap_or_else(|| vec![0; GROUP_LEN].into_boxed_slice());
+        self.open.push(Group::new(candidate, verified, buffer));
     }
 
-    /// A group that begins with this packet.
-    fn start(&mut self, index: usize, shape: Option<Shape>, push: bool) {
-        self.groups.push(Group {
-            first: index,
-            last: index,
-            packets: 1,
-            shape,
-            push,
-            headers: 0..0,
-        });
+    /// Where the latest group of this kind is: traffic comes in bursts, so the flow is mostly the one before.
+    fn position(&self, is_it: impl Fn(&Group) -> bool) -> Option<usize> {
+        self.open.iter().rposition(is_it)
     }
 
-    fn join(
-        &mut self,
-        index: usize,
-        candidate: &Candidate<'_>,
-        open: &mut OpenFlow,
-        batch: &PacketBatch,
-    ) -> Joined {
-        let Some(group) = self.groups.get_mut(open.group) else {
-            return Joined::No;
-        };
-        let Some(shape) = group.shape else {
-            return Joined::No;
-        };
-        let first = packet_at(batch, group.first);
-        let payload = candidate.payload_len();
-        let continues = candidate.sequence == open.next_sequence
-            && candidate.identification_follows(open.next_identification)
-            && candidate.shape.headers_len == shape.headers_len
-            && payload <= shape.segment_size
-            && open.length + payload <= MAX_PACKET
-            && group.packets < MAX_GROUP
-            && Header::of(first, shape).is_some_and(|header| header == candidate.header);
-        if !continues {
-            return Joined::No;
-        }
-        if !candidate.shape.checksum_is_valid(candidate.packet) {
-            return Joined::Corrupt;
-        }
-        if !open.verified {
-            if !shape.checksum_is_valid(first) {
-                return Joined::NoButVerified;
-            }
-            open.verified = true;
-        }
-        if let Some(link) = self.next.get_mut(group.last) {
-            *link = Some(index);
-        }
-        group.last = index;
-        group.packets += 1;
-        group.push = candidate.push;
-        open.length += payload;
-        open.next_sequence = candidate.next_sequence();
-        open.next_identification = open.next_identification.wrapping_add(1);
-        if candidate.push || payload < shape.segment_size {
-            return Joined::Closed;
-        }
-        Joined::Open
-    }
-
-    /// Headers of the groups of two or more: those of the first packet, with the lengths of all, and the sum of the
-    /// pseudo-header where the kernel expects it (`CHECKSUM_PARTIAL`).
-    fn build_headers(&mut self, batch: &PacketBatch) {
-        for group in &mut self.groups {
-            let Some(shape) = group.shape.filter(|_| group.packets > 1) else {
-                continue;
-            };
-            let first = packet_at(batch, group.first);
-            let last = packet_at(batch, group.last);
-            let payload = (group.packets - 1) * shape.segment_size + last.len() - shape.headers_len;
-            let start = self.headers.len();
-            self.headers
-                .extend(shape.vnet_hdr(first.first().is_some_and(|byte| byte >> 4 == 6)));
-            self.headers
-                .extend_from_slice(first.get(..shape.headers_len).unwrap_or_default());
-            let headers = self.headers.get_mut(start + VNET_HDR_LEN..);
-            shape.rewrite(headers.unwrap_or_default(), payload, group.push);
-            group.headers = start..self.headers.len();
-        }
-    }
-}
-
-/// What became of trying to join a packet.
-enum Joined {
-    /// Joined; more may follow.
-    Open,
-    /// Joined, and the last of its group.
-    Closed,
-    /// Does not continue the group.
-    No,
-    /// Would continue the group, but the first packet of that is corrupt; this one is not.
-    NoButVerified,
-    /// Its checksum is wrong.
-    Corrupt,
-}
-
-fn packet_at(batch: &PacketBatch, index: usize) -> &[u8] {
-    let range = batch.packets().get(index).cloned().unwrap_or_default();
-    batch.bytes().get(range).unwrap_or_default()
-}
-
-/// The writes of a batch.
-#[derive(Debug)]
-pub struct Writes<'a> {
-    coalescer: &'a Coalescer,
-    batch: &'a PacketBatch,
-    next: usize,
-}
-
-impl<'a> Iterator for Writes<'a> {
-    type Item = Write<'a>;
-
-    fn next(&mut self) -> Option<Write<'a>> {
-        let group = self.coalescer.groups.get(self.next)?;
-        self.next += 1;
-        Some(Write {
-            coalescer: self.coalescer,
-            batch: self.batch,
-            group,
-        })
+    fn close(&mut self, at: usize, write: &mut impl FnMut(Write<'_>)) {
+        let mut group = self.open.remove(at);
+        write(group.as_write());
+        self.spare.push(group.into_buffer());
     }
 }
 
 /// One write to TUN.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Write<'a> {
-    coalescer: &'a Coalescer,
-    batch: &'a PacketBatch,
-    group: &'a Group,
+    content: Content<'a>,
+}
+
+#[derive(Debug)]
+enum Content<'a> {
+    /// A packet of its own.
+    Alone(&'a [u8]),
+    /// Joined packets: the frame at the start of the buffer, then tailroom.
+    Joined {
+        buffer: &'a mut [u8],
+        length: usize,
+        shape: Shape,
+        packets: usize,
+    },
 }
 
 impl<'a> Write<'a> {
+    const fn alone(packet: &'a [u8]) -> Self {
+        Self {
+            content: Content::Alone(packet),
+        }
+    }
+
     /// What the joined packets are; `None` for a packet of its own.
-    pub fn kind(&self) -> Option<SuperKind> {
-        let joined = self.group.packets > 1;
-        self.group.shape.filter(|_| joined).map(|shape| shape.kind)
+    pub const fn kind(&self) -> Option<SuperKind> {
+        match self.content {
+            Content::Alone(_) => None,
+            Content::Joined { shape, .. } => Some(shape.kind),
+        }
     }
 
     /// Number of packets.
     pub const fn packet_count(&self) -> usize {
-        self.group.packets
-    }
-
-    /// What to write first: the virtio-net header, and of joined packets their common headers.
-    pub fn head(&self) -> &'a [u8] {
-        const PLAIN: [u8; VNET_HDR_LEN] = VnetHdr::PLAIN.to_bytes();
-        if self.group.packets == 1 {
-            return &PLAIN;
+        match self.content {
+            Content::Alone(_) => 1,
+            Content::Joined { packets, .. } => packets,
         }
-        let head = self.coalescer.headers.get(self.group.headers.clone());
-        head.unwrap_or_default()
     }
 
-    /// What to write after [`head`](Self::head): the packet, or the payloads of the joined packets.
-    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let skip = match self.group.shape {
-            Some(shape) if self.group.packets > 1 => shape.headers_len,
-            _ => 0,
-        };
-        self.packets()
-            .map(move |packet| packet.get(skip..).unwrap_or_default())
+    /// Bytes of the packets, each with its own headers.
+    pub fn packet_bytes(&self) -> usize {
+        match &self.content {
+            Content::Alone(packet) => packet.len(),
+            Content::Joined {
+                length,
+                shape,
+                packets,
+                ..
+            } => length - VNET_HDR_LEN + (packets - 1) * shape.headers_len,
+        }
     }
 
-    /// The packets as they arrived, for a kernel that does not take joined ones.
-    pub fn packets(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let Self {
-            coalescer, batch, ..
-        } = *self;
-        let mut next = Some(self.group.first);
-        std::iter::from_fn(move || {
-            let index = next?;
-            next = coalescer.next.get(index).copied().flatten();
-            Some(packet_at(batch, index))
-        })
+    /// What to write: the virtio-net header and the packet.
+    pub fn frame(&self) -> (&[u8], &[u8]) {
+        const PLAIN: [u8; VNET_HDR_LEN] = VnetHdr::PLAIN.to_bytes();
+        match &self.content {
+            Content::Alone(packet) => (&PLAIN, packet),
+            Content::Joined { buffer, length, .. } => {
+                let frame = buffer.get(..*length).unwrap_or_default();
+                frame.split_at_checked(VNET_HDR_LEN).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The packets one by one, for a kernel that does not take joined ones; `None` for a packet of its own.
+    pub fn cut(&mut self) -> Option<Segments<'_>> {
+        match &mut self.content {
+            Content::Alone(_) => None,
+            Content::Joined { buffer, length, .. } => segments(buffer, *length).ok(),
+        }
     }
 }
 

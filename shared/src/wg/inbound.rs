@@ -14,16 +14,16 @@ use super::limits::Verdict;
 use super::noise::Opened;
 use super::peer_table::PeerSlot;
 use super::wire::Message;
-use super::{Device, DropReason, Ecn, HandshakeResult, PacketBatch, Path, TransmitQueue};
+use super::{Device, DropReason, Ecn, HandshakeResult, PacketBuffer, Path, TransmitQueue};
 
 impl Device {
-    /// Inbound: a datagram becomes a packet in `inbound`, an answer in `out`, both, or neither.
+    /// Inbound: a datagram becomes a packet in `inbound` (which must be empty), an answer in `out`, both, or neither.
     pub fn handle_datagram(
         &mut self,
         path: Path,
         ecn: Ecn,
         datagram: &[u8],
-        inbound: &mut PacketBatch,
+        inbound: &mut PacketBuffer,
         out: &mut TransmitQueue,
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -155,7 +155,7 @@ impl Device {
         ecn: Ecn,
         receiver_index: u32,
         message: &[u8],
-        inbound: &mut PacketBatch,
+        inbound: &mut PacketBuffer,
         out: &mut TransmitQueue,
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -168,7 +168,7 @@ impl Device {
             .get_mut(slot)
             .ok_or(DropReason::UnknownReceiver)?;
         peer.check_session(receiver_index, now)?;
-        let opened = peer.open(message, inbound.slot())?;
+        let opened = peer.open(message, inbound.room())?;
         let completed =
             peer.data_message_received(path, receiver_index, message.len(), opened, out, now);
         if completed {
@@ -186,15 +186,15 @@ impl Device {
         }
     }
 
-    /// Take the packet at the start of the batch's slot, if this peer may send it.
+    /// Take the packet at the start of the buffer, if this peer may send it.
     fn admit(
         &mut self,
         sender: PeerSlot,
         outer: Ecn,
         length: usize,
-        inbound: &mut PacketBatch,
+        inbound: &mut PacketBuffer,
     ) -> Result<(), DropReason> {
-        let packet = inbound.slot().get_mut(..length).unwrap_or_default();
+        let packet = inbound.room().get_mut(..length).unwrap_or_default();
         let header = InnerHeader::parse(packet).ok_or(DropReason::MalformedInnerPacket)?;
         if self.allowed_ips.peer_of(header.source) != Some(sender) {
             return Err(DropReason::SourceNotAllowed);
@@ -203,7 +203,7 @@ impl Device {
         if ecn != header.ecn {
             set_ecn(packet, ecn);
         }
-        inbound.commit(header.length);
+        inbound.fill(header.length);
         Ok(())
     }
 }

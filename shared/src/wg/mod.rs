@@ -17,7 +17,7 @@ pub mod change;
 pub mod device;
 pub mod drop_reason;
 pub mod handshakes;
-pub mod packet_batch;
+pub mod packet_buffer;
 pub mod transmit;
 
 mod allowed_ips;
@@ -42,5 +42,5 @@ pub use change::{AllowedIpChange, DeviceChange, DeviceStatus, PeerChange, PeerSt
 pub use device::{Device, OutboundPacket};
 pub use drop_reason::DropReason;
 pub use handshakes::HandshakeResult;
-pub use packet_batch::PacketBatch;
+pub use packet_buffer::PacketBuffer;
 pub use transmit::{Ecn, Path, TransmitQueue};

@@ -131,6 +131,11 @@ impl TransmitQueue {
         self.buffer.len() - self.filled < SLOT_LEN
     }
 
+    /// Bytes that wait.
+    pub const fn len(&self) -> usize {
+        self.filled
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -144,6 +149,20 @@ impl TransmitQueue {
     /// The bytes that [`Run::range`] refers to.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// Forget all runs but the last one, to which the next datagram may belong; its bytes move to the front.
+    pub fn keep_last_run(&mut self) {
+        let Some(last) = self.runs.pop() else {
+            return;
+        };
+        self.filled = last.range.len();
+        self.buffer.copy_within(last.range, 0);
+        self.runs.clear();
+        self.runs.push(Run {
+            range: 0..self.filled,
+            ..last
+        });
     }
 
     /// Forget everything; the memory stays.
@@ -202,5 +221,27 @@ mod tests {
             queue(&vec![(1, Ecn::NotEct, 1452); 46]),
             [(1452, 45), (1452, 1)]
         );
+    }
+
+    #[test]
+    fn last_run_is_kept_and_goes_on() {
+        let mut queue = TransmitQueue::new(1 << 20);
+        for (length, byte) in [(60, 1), (100, 2), (100, 3)] {
+            queue.slot()[..length].fill(byte);
+            queue.commit(path(1), Ecn::NotEct, length);
+        }
+        queue.keep_last_run();
+        queue.slot()[..100].fill(4);
+        queue.commit(path(1), Ecn::NotEct, 100);
+        assert_eq!(queue.len(), 300);
+        assert_eq!(queue.runs().len(), 1);
+        assert_eq!(queue.runs()[0].range, 0..300);
+        assert_eq!(
+            queue.bytes()[..300],
+            [[2; 100], [3; 100], [4; 100]].concat()
+        );
+        queue.clear();
+        queue.keep_last_run();
+        assert!(queue.is_empty());
     }
 }

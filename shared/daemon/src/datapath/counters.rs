@@ -42,6 +42,7 @@ impl Counters {
             ("tun_packets_read", tun.packets_read),
             ("tun_bytes_read", tun.bytes_read),
             ("tun_frames_malformed", tun.frames_malformed),
+            ("tun_backlog_full", tun.backlog_full),
             ("tun_read_errors", tun.read_errors),
             ("tun_writes", tun.writes),
             ("tun_packets_written", tun.packets_written),
@@ -85,6 +86,8 @@ pub struct TunCounters {
     pub bytes_read: u64,
     /// Frames that made no sense.
     pub frames_malformed: u64,
+    /// Frames dropped because too much waited to be sent.
+    pub backlog_full: u64,
     /// Reads that failed.
     pub read_errors: u64,
     /// Writes, of which each is one or several joined packets.

@@ -1,9 +1,10 @@
-//! The TUN side of a worker: frames in, packets joined and out, errors judged.
+//! The TUN side of a worker: frames in, in their turn; packets joined and out; errors judged.
 use std::io;
 use std::time::Instant;
 
-use shared::offload::{self, CoalesceKinds, Coalescer, Segments, SuperKind, VNET_HDR_LEN, Write};
-use shared::wg::PacketBatch;
+use shared::offload::{
+    self, Backlog, CoalesceKinds, Coalescer, Frame, Segments, SuperKind, Turn, VNET_HDR_LEN, Write,
+};
 use shared_os::tun::{FRAME_BUFFER_LEN, Offload, Tun};
 
 use super::TunCounters;
@@ -13,12 +14,22 @@ use super::log_limit::LogLimit;
 #[derive(Debug)]
 pub(super) struct TunPort {
     tun: Tun,
+    /// Room for the next frame.
     frame: Box<[u8]>,
+    backlog: Backlog,
+    /// Buffers that the backlog gave back, the last one first: it is most likely still in the cache.
+    spare: Vec<Box<[u8]>>,
     coalescer: Coalescer,
+    output: Output,
+}
+
+/// What is known of writing.
+#[derive(Debug)]
+struct Output {
     kinds: CoalesceKinds,
     /// Kinds of which the kernel has taken a joined write.
     taken: CoalesceKinds,
-    pub(super) counters: TunCounters,
+    counters: TunCounters,
     log: LogLimit,
 }
 
@@ -27,8 +38,8 @@ pub(super) struct TunPort {
 pub(super) enum ReadError {
     /// Nothing there.
     Empty,
-    /// Something there, but of no use; it was counted.
-    Useless,
+    /// Something there that is not to be sent now: it waits, or it was of no use and was counted.
+    Passed,
     /// The link was removed: nothing will ever be there.
     Removed(io::Error),
 }
@@ -38,16 +49,20 @@ impl TunPort {
     pub(super) fn new(tun: Tun, kinds: CoalesceKinds) -> Self {
         let udp = kinds.udp && tun.offload() == Offload::Uso;
         Self {
-            kinds: CoalesceKinds { udp, ..kinds },
-            taken: CoalesceKinds {
-                tcp: false,
-                udp: false,
+            output: Output {
+                kinds: CoalesceKinds { udp, ..kinds },
+                taken: CoalesceKinds {
+                    tcp: false,
+                    udp: false,
+                },
+                counters: TunCounters::default(),
+                log: LogLimit::default(),
             },
             tun,
-            frame: vec![0; FRAME_BUFFER_LEN].into_boxed_slice(),
+            frame: new_buffer(),
+            backlog: Backlog::default(),
+            spare: Vec::new(),
             coalescer: Coalescer::default(),
-            counters: TunCounters::default(),
-            log: LogLimit::default(),
         }
     }
 
@@ -56,26 +71,100 @@ impl TunPort {
     }
 
     pub(super) const fn kinds(&self) -> CoalesceKinds {
-        self.kinds
+        self.output.kinds
     }
 
-    /// Read a frame, whose packets are then handed out one by one.
-    pub(super) fn read(&mut self, now: Instant) -> Result<Segments<'_>, ReadError> {
+    pub(super) const fn counters(&self) -> TunCounters {
+        self.output.counters
+    }
+
+    pub(super) const fn count_read(&mut self, packets: u64, bytes: usize) {
+        self.output.counters.packets_read += packets;
+        self.output.counters.bytes_read += bytes as u64;
+    }
+
+    /// Whether frames that were read wait.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Read a frame. If it is its turn, its packets are handed out, one by one; `time_left` says whether the round may
+    /// take more than what is small.
+    pub(super) fn read(
+        &mut self,
+        time_left: bool,
+        now: Instant,
+    ) -> Result<Segments<'_>, ReadError> {
         let length = match self.tun.read(&mut self.frame) {
             Ok(length) => length,
-            Err(error) => return Err(self.judge_read_error(error, now)),
+            Err(error) => return Err(self.output.judge_read_error(error, now)),
         };
-        self.counters.frames_read += 1;
-        match offload::segments(&mut self.frame, length) {
-            Ok(segments) => Ok(segments),
-            Err(error) => {
-                self.counters.frames_malformed += 1;
-                if let Some(suppressed) = self.log.allow(now) {
-                    tracing::warn!(%error, suppressed, "frame from TUN dropped");
+        self.output.counters.frames_read += 1;
+        let frame = self.frame.get(..length).unwrap_or_default();
+        match self.backlog.turn_of(frame, time_left) {
+            Turn::Now => self.output.segments(&mut self.frame, length, now),
+            Turn::Later(key) => {
+                while let Some(dropped) = self.backlog.make_room(length) {
+                    self.output.counters.backlog_full += 1;
+                    self.spare.push(dropped.buffer);
                 }
-                Err(ReadError::Useless)
+                let next = self.spare.pop().unwrap_or_else(new_buffer);
+                let buffer = std::mem::replace(&mut self.frame, next);
+                self.backlog.push(Frame { buffer, length }, key);
+                Err(ReadError::Passed)
             }
         }
+    }
+
+    /// The packets of the frame that has waited longest; `None` when none waits.
+    pub(super) fn next_waiting(&mut self, now: Instant) -> Option<Result<Segments<'_>, ReadError>> {
+        let Frame { buffer, length } = self.backlog.pop()?;
+        self.spare.push(std::mem::replace(&mut self.frame, buffer));
+        Some(self.output.segments(&mut self.frame, length, now))
+    }
+
+    /// Take a packet that goes to the kernel; it may wait for others until [`flush`](Self::flush).
+    pub(super) fn write(&mut self, packet: &[u8], now: Instant) {
+        let Self {
+            tun,
+            coalescer,
+            output,
+            ..
+        } = self;
+        let kinds = output.kinds;
+        coalescer.push(packet, kinds, |write| output.write(tun, write, now));
+    }
+
+    /// Write what still waits.
+    pub(super) fn flush(&mut self, now: Instant) {
+        let Self {
+            tun,
+            coalescer,
+            output,
+            ..
+        } = self;
+        coalescer.flush(|write| output.write(tun, write, now));
+    }
+}
+
+fn new_buffer() -> Box<[u8]> {
+    vec![0; FRAME_BUFFER_LEN].into_boxed_slice()
+}
+
+impl Output {
+    fn segments<'a>(
+        &mut self,
+        frame: &'a mut [u8],
+        length: usize,
+        now: Instant,
+    ) -> Result<Segments<'a>, ReadError> {
+        offload::segments(frame, length).map_err(|error| {
+            self.counters.frames_malformed += 1;
+            if let Some(suppressed) = self.log.allow(now) {
+                tracing::warn!(%error, suppressed, "frame from TUN dropped");
+            }
+            ReadError::Passed
+        })
     }
 
     fn judge_read_error(&mut self, error: io::Error, now: Instant) -> ReadError {
@@ -93,46 +182,58 @@ impl TunPort {
         }
     }
 
-    /// Write all packets, joined where possible, and forget them.
-    pub(super) fn write(&mut self, batch: &mut PacketBatch, now: Instant) {
-        let Self {
-            tun,
-            coalescer,
-            kinds,
-            taken,
-            counters,
-            log,
-            ..
-        } = self;
-        let at_start = *kinds;
-        for write in coalescer.coalesce(batch, at_start) {
-            counters.writes += 1;
-            let result = tun.write(write.head(), write.parts());
-            let (Err(error), Some(kind)) = (&result, write.kind()) else {
-                if result.is_ok() {
-                    note_taken(taken, write);
-                    counters.joined_writes += u64::from(write.packet_count() > 1);
-                }
-                count(counters, log, now, write.packets(), &result);
-                continue;
-            };
-            if error.raw_os_error() != Some(libc::EINVAL) {
-                count(counters, log, now, write.packets(), &result);
-                continue;
+    fn write(&mut self, tun: &Tun, mut write: Write<'_>, now: Instant) {
+        self.counters.writes += 1;
+        let (header, packet) = write.frame();
+        let result = tun.write(header, packet);
+        let (packets, bytes) = (write.packet_count() as u64, write.packet_bytes() as u64);
+        match (&result, write.kind()) {
+            (Err(error), Some(kind)) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.counters.joined_writes_refused += 1;
+                stop_joining(&mut self.kinds, self.taken, kind);
+                self.write_one_by_one(tun, &mut write, now);
             }
-            counters.joined_writes_refused += 1;
-            stop_joining(kinds, *taken, kind);
-            for packet in write.packets() {
-                let result = tun.write(&[0; VNET_HDR_LEN], std::iter::once(packet));
-                count(counters, log, now, std::iter::once(packet), &result);
+            (Ok(()), kind) => {
+                note_taken(&mut self.taken, kind);
+                self.counters.joined_writes += u64::from(packets > 1);
+                self.count(packets, bytes, &result, now);
             }
+            (Err(_), _) => self.count(packets, bytes, &result, now),
         }
-        batch.clear();
+    }
+
+    fn write_one_by_one(&mut self, tun: &Tun, write: &mut Write<'_>, now: Instant) {
+        let Some(mut segments) = write.cut() else {
+            return;
+        };
+        while let Some(packet) = segments.next_packet() {
+            let bytes = packet.buffer.get(..packet.length).unwrap_or_default();
+            let result = tun.write(&[0; VNET_HDR_LEN], bytes);
+            self.count(1, bytes.len() as u64, &result, now);
+        }
+    }
+
+    /// Count packets that were written, or why they were not.
+    fn count(&mut self, packets: u64, bytes: u64, result: &io::Result<()>, now: Instant) {
+        let counters = &mut self.counters;
+        let Err(error) = result else {
+            counters.packets_written += packets;
+            counters.bytes_written += bytes;
+            return;
+        };
+        match error.raw_os_error() {
+            Some(libc::EIO) => counters.link_down += packets, // `tun_get_user`: the link is not up
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => counters.no_room += packets,
+            _ => counters.write_errors += packets,
+        }
+        if let Some(suppressed) = self.log.allow(now) {
+            tracing::debug!(%error, packets, suppressed, "packets not written to TUN");
+        }
     }
 }
 
-fn note_taken(taken: &mut CoalesceKinds, write: Write<'_>) {
-    match write.kind() {
+const fn note_taken(taken: &mut CoalesceKinds, kind: Option<SuperKind>) {
+    match kind {
         Some(SuperKind::Tcp) => taken.tcp = true,
         Some(SuperKind::Udp) => taken.udp = true,
         None => {}
@@ -151,34 +252,6 @@ fn stop_joining(kinds: &mut CoalesceKinds, taken: CoalesceKinds, kind: SuperKind
             ?kind,
             "this kernel refuses joined packets: they are written one by one"
         );
-    }
-}
-
-/// Count packets that were written, or why they were not.
-fn count(
-    counters: &mut TunCounters,
-    log: &mut LogLimit,
-    now: Instant,
-    packets: impl Iterator<Item: AsRef<[u8]>>,
-    result: &io::Result<()>,
-) {
-    let (mut number, mut bytes) = (0, 0);
-    for packet in packets {
-        number += 1;
-        bytes += packet.as_ref().len() as u64;
-    }
-    let Err(error) = result else {
-        counters.packets_written += number;
-        counters.bytes_written += bytes;
-        return;
-    };
-    match error.raw_os_error() {
-        Some(libc::EIO) => counters.link_down += number, // `tun_get_user`: the link is not up
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => counters.no_room += number,
-        _ => counters.write_errors += number,
-    }
-    if let Some(suppressed) = log.allow(now) {
-        tracing::debug!(%error, packets = number, suppressed, "packets not written to TUN");
     }
 }
 

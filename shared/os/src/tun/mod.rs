@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use shared::model::InterfaceName;
-use shared::offload::coalesce::MAX_GROUP;
 use shared::offload::{SEGMENT_TAILROOM, VNET_HDR_LEN};
 
 use crate::sys;
@@ -185,28 +184,10 @@ impl Tun {
         (&self.file).read(buffer.get_mut(..room).unwrap_or_default())
     }
 
-    /// Write one frame: its virtio-net header with what goes before the payloads, then the parts in order; no more than
-    /// [`MAX_GROUP`].
-    pub fn write<'a>(
-        &self,
-        head: &'a [u8],
-        mut parts: impl Iterator<Item = &'a [u8]>,
-    ) -> io::Result<()> {
-        let first = parts.next().unwrap_or_default();
-        let two = [IoSlice::new(head), IoSlice::new(first)];
-        let Some(second) = parts.next() else {
-            return (&self.file).write_vectored(&two).map(drop);
-        };
-        let mut slices = [IoSlice::new(&[]); MAX_GROUP + 1];
-        let all = two.into_iter();
-        let all = all.chain(std::iter::once(second).chain(parts).map(IoSlice::new));
-        let mut count = 0;
-        for (slice, part) in slices.iter_mut().zip(all) {
-            *slice = part;
-            count += 1;
-        }
-        let slices = slices.get(..count).unwrap_or_default();
-        (&self.file).write_vectored(slices).map(drop)
+    /// Write one frame: its virtio-net header and the packet.
+    pub fn write(&self, header: &[u8], packet: &[u8]) -> io::Result<()> {
+        let parts = [IoSlice::new(header), IoSlice::new(packet)];
+        (&self.file).write_vectored(&parts).map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sending.
 //!
-//! 1. [`Sockets::send`] walks over the runs of a queue with a [`Position`];
+//! 1. [`Sockets::send_first`] walks over the runs of a queue with a [`Position`];
 //! 2. [`Sockets::fill`] turns the next ones to the same socket into messages, as large as its [`SendRung`] allows;
 //! 3. one system call sends them; how far it came moves the position;
 //! 4. on an error [`Sockets::recover`] decides on the first unsent message: send it otherwise, or count and skip its run.
@@ -46,16 +46,22 @@ impl Position {
 }
 
 impl Sockets {
-    /// Send everything in the queue. What can't be sent is dropped and counted: WireGuard and what it carries cope with
+    /// Send everything in the queue: [`send_first`](Self::send_first).
+    pub fn send(&mut self, queue: &TransmitQueue) -> Option<IpAddr> {
+        self.send_first(queue, queue.runs().len())
+    }
+
+    /// Send the first `runs` runs of the queue. What can't be sent is dropped and counted: WireGuard and what it carries cope with
     /// loss, but not with standstill.
     ///
     /// Returns an address of ours that the kernel refused to send from, though it sent without it: whoever asked for it
     /// should not ask again.
-    pub fn send(&mut self, queue: &TransmitQueue) -> Option<IpAddr> {
+    pub fn send_first(&mut self, queue: &TransmitQueue, runs: usize) -> Option<IpAddr> {
+        let runs = queue.runs().get(..runs).unwrap_or_default();
         let mut unusable = None;
         let mut position = Position::default();
         let mut may_wait = true;
-        while let Some(run) = queue.runs().get(position.run) {
+        while let Some(run) = runs.get(position.run) {
             let family = Family::of(run.path.remote);
             let Some(socket) = self.socket(family) else {
                 self.counters.tx_no_socket += datagrams(run, position.bytes);
@@ -63,7 +69,7 @@ impl Sockets {
                 continue;
             };
             let rung = socket.offloads.send;
-            self.fill(queue, position, family, rung);
+            self.fill(runs, position, family, rung);
             match self.call(family, rung, queue.bytes()) {
                 Ok(0) => position = Position::of_run(position.run + 1), // an empty run: nothing to send
                 Ok(sent) => {
@@ -73,7 +79,7 @@ impl Sockets {
                     if position.split {
                         self.settle_on_batches(family);
                     }
-                    position = self.advance(queue, position, sent);
+                    position = self.advance(runs, position, sent);
                 }
                 Err(error) => {
                     position = self.recover(&error, run, family, position, &mut may_wait);
@@ -84,12 +90,12 @@ impl Sockets {
     }
 
     /// Turn runs from `position` on into messages, while they are of this family and there is room.
-    fn fill(&mut self, queue: &TransmitQueue, position: Position, family: Family, rung: SendRung) {
+    fn fill(&mut self, runs: &[Run], position: Position, family: Family, rung: SendRung) {
         self.outgoing.clear();
         self.marks.clear();
         let most = if rung == SendRung::Single { 1 } else { BATCH };
         let mut at = position;
-        while let Some(run) = queue.runs().get(at.run) {
+        while let Some(run) = runs.get(at.run) {
             if Family::of(run.path.remote) != family {
                 return;
             }
@@ -123,12 +129,12 @@ impl Sockets {
 
     /// Count what was sent and move behind it. `sendmmsg` may stop early without an error: the rest is sent by the next
     /// call, which reports the error if there is one.
-    fn advance(&mut self, queue: &TransmitQueue, from: Position, sent: usize) -> Position {
+    fn advance(&mut self, runs: &[Run], from: Position, sent: usize) -> Position {
         let counters = &mut self.counters;
         counters.tx_calls += 1;
         let mut position = from;
         for (outgoing, mark) in self.outgoing.iter().zip(&self.marks).take(sent) {
-            let Some(run) = queue.runs().get(mark.run) else {
+            let Some(run) = runs.get(mark.run) else {
                 continue;
             };
             let datagrams = outgoing.range.len().div_ceil(run.stride) as u64;

@@ -174,8 +174,10 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    pub(super) const fn payload_len(&self) -> usize {
-        self.shape.segment_size
+    pub(super) fn payload(&self) -> &'a [u8] {
+        self.packet
+            .get(self.shape.headers_len..)
+            .unwrap_or_default()
     }
 
     /// Sequence number after this packet; UDP has none, there it stays 0.

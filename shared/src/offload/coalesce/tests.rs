@@ -11,21 +11,32 @@ const BOTH: CoalesceKinds = CoalesceKinds {
 
 /// The frames that are written for these packets.
 fn coalesce(packets: &[Vec<u8>], kinds: CoalesceKinds) -> Vec<Vec<u8>> {
-    let mut batch = PacketBatch::new(1 << 20);
-    for packet in packets {
-        batch.slot()[..packet.len()].copy_from_slice(packet);
-        batch.commit(packet.len());
-    }
+    let mut frames = Vec::new();
+    let mut note = |mut write: Write<'_>| {
+        let (header, packet) = write.frame();
+        let frame = [header, packet].concat();
+        let packets = cut(&frame).unwrap();
+        assert_eq!(packets.len(), write.packet_count());
+        assert!(packets.len() <= MAX_GROUP);
+        assert_eq!(packets.concat().len(), write.packet_bytes());
+        assert_eq!(write.kind().is_some(), packets.len() > 1);
+        let mut one_by_one = Vec::new();
+        if let Some(mut segments) = write.cut() {
+            while let Some(packet) = segments.next_packet() {
+                one_by_one.push(packet.buffer[..packet.length].to_vec());
+            }
+            assert_eq!(one_by_one, packets);
+        }
+        frames.push(frame);
+    };
     let mut coalescer = Coalescer::default();
-    let writes = coalescer.coalesce(&batch, kinds);
-    writes
-        .map(|write| {
-            assert_eq!(write.packets().count(), write.packet_count());
-            assert!(write.packet_count() <= MAX_GROUP);
-            let parts: Vec<&[u8]> = write.parts().collect();
-            [write.head(), &parts.concat()].concat()
-        })
-        .collect()
+    for packet in packets {
+        coalescer.push(packet, kinds, &mut note);
+        assert!(coalescer.open.len() <= MAX_OPEN_FLOWS);
+    }
+    coalescer.flush(&mut note);
+    assert!(coalescer.open.is_empty());
+    frames
 }
 
 /// How many packets each write holds.

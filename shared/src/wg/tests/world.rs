@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::model::{PresharedKey, PrivateKey, PublicKey};
 use crate::wg::{
     AllowedIpChange, Device, DeviceChange, DropReason, Ecn, HandshakeResult, OutboundPacket,
-    PacketBatch, Path, PeerChange, PeerStatus, TransmitQueue,
+    PacketBuffer, Path, PeerChange, PeerStatus, TransmitQueue,
 };
 
 pub(super) const MTU: usize = 1420;
@@ -33,7 +33,7 @@ pub(super) struct Node {
     pub(super) key: PrivateKey,
     pub(super) address: SocketAddr,
     pub(super) received: Vec<Vec<u8>>,
-    inbound: PacketBatch,
+    inbound: PacketBuffer,
     out: TransmitQueue,
 }
 
@@ -92,7 +92,7 @@ impl World {
                 key,
                 address: address(node),
                 received: Vec::new(),
-                inbound: PacketBatch::new(1 << 20),
+                inbound: PacketBuffer::default(),
                 out,
             }
         });
@@ -184,10 +184,7 @@ impl World {
         } = &mut self.nodes[node];
         let result =
             device.handle_datagram(path, datagram.ecn, &datagram.bytes, inbound, out, self.now);
-        for range in inbound.packets() {
-            received.push(inbound.bytes()[range.clone()].to_vec());
-        }
-        inbound.clear();
+        received.extend(inbound.take().map(<[u8]>::to_vec));
         self.collect(node);
         result
     }
