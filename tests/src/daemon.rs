@@ -1,7 +1,7 @@
 //! A long-running program of a node.
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -38,6 +38,26 @@ impl Daemon {
         env: &[(&str, &str)],
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
+        let mut built = node::build(command)?;
+        built.process_group(0);
+        Self::spawn(node, name, built, env)
+    }
+
+    /// The same in a session of its own, as a service manager starts it: the scheduler weighs sessions against each other
+    /// (`sched(7)`, autogroups), and everything that it starts can be told by its session, which is [`pid`](Self::pid).
+    pub fn start_in_session(
+        node: &Node,
+        name: &str,
+        command: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
+        // setsid(1) becomes the program, without a process in between, when it leads no process group.
+        let mut built = node::build(&["setsid"])?;
+        built.args(command);
+        Self::spawn(node, name, built, env)
+    }
+
+    fn spawn(node: &Node, name: &str, mut command: Command, env: &[(&str, &str)]) -> Result<Self> {
         let log_path = node.dir().join(format!("{name}.log"));
         let log = File::options()
             .create(true)
@@ -46,9 +66,8 @@ impl Daemon {
             .with_context(|| format!("cannot write {}", log_path.display()))?;
         let log_start = usize::try_from(log.metadata()?.len())?;
         let child = node.enter(|| {
-            node::build(command)?
+            command
                 .envs(env.iter().copied())
-                .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -175,6 +194,7 @@ impl Daemon {
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = killpg(self.pid, Signal::SIGKILL);
+            let _ = child.kill(); // a session that was only just started has no group of its own yet
             let _ = child.wait();
         }
     }
