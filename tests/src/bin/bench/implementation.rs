@@ -155,8 +155,10 @@ fn peer(
     let version = version(&path);
     let mut command = vec![path];
     command.extend(arguments.iter().map(|&word| word.to_owned()));
-    // wireguard-go logs each handshake otherwise.
-    let env = [("LOG_LEVEL", "error")].iter().chain(env);
+    // wireguard-go logs each handshake otherwise, and boringtun writes colours into its log.
+    let env = [("LOG_LEVEL", "error"), ("NO_COLOR", "1")]
+        .iter()
+        .chain(env);
     Ok(Implementation {
         env: env
             .map(|&(key, value)| (key.to_owned(), value.to_owned()))

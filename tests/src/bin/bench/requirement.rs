@@ -40,10 +40,13 @@ struct Requirement {
 
 /// A table in Markdown, empty where nothing of ours was measured.
 pub(crate) fn table(results: &Results) -> String {
-    let all = all(results);
-    if all.iter().all(|requirement| requirement.value.is_none()) {
+    let mut all = all(results);
+    let before = all.len();
+    all.retain(|requirement| requirement.value.is_some());
+    if all.is_empty() {
         return String::new();
     }
+    let left_out = before - all.len();
     let mut text = String::from(
         "| requirement | measured | required | | aim | |\n|---|---|---|---|---|---|\n",
     );
@@ -70,6 +73,9 @@ pub(crate) fn table(results: &Results) -> String {
             shown(aim),
             verdict(aim, "reached", "not reached"),
         );
+    }
+    if left_out > 0 {
+        let _ = writeln!(text, "\n{left_out} more were not measured.");
     }
     text
 }

@@ -13,12 +13,12 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tests::daemon::Daemon;
 use tests::expect::eventually;
 use tests::node::Node;
 use tests::topology::Topology;
-use tests::world::addresses::{IPERF_PORT, LAN_SERVER, VPS, public};
+use tests::world::addresses::{GATEWAY, IPERF_PORT, LAN_SERVER, VPS, public};
 
 use crate::case::Variant;
 use crate::implementation::{Implementation, Kind};
@@ -50,9 +50,10 @@ pub(crate) struct Site {
     /// Those of the implementation: gateway first. None where the kernel does it all.
     daemons: Vec<Daemon>,
     iperf: Daemon,
-    /// Dropped before the topology, for its log file's sake.
-    _sink: Daemon,
-    _topology: Topology,
+    #[expect(dead_code, reason = "serves until it is dropped")]
+    sink: Daemon,
+    /// Dropped last: removes everything.
+    topology: Topology,
 }
 
 impl Site {
@@ -93,11 +94,12 @@ impl Site {
             server,
             daemons,
             iperf,
-            _sink: sink,
-            _topology: topology,
+            sink,
+            topology,
         };
+        // What the logs say stands behind the reason, which may be cut short.
         site.wait_until_it_carries()
-            .with_context(|| site._topology.logs(10))?;
+            .map_err(|error| anyhow!("{error:#}; {}", site.topology.logs(5)))?;
         Ok(site)
     }
 
@@ -155,14 +157,21 @@ impl Site {
         let Self {
             gw,
             client,
+            lan,
             daemons,
             ..
         } = self;
-        let lan_server = LAN_SERVER.to_string();
-        let first = ["ping", "-n", "-c", "1", "-W", "0.2", &lan_server];
+        let ping = |from: &Node, to: Ipv4Addr| {
+            from.run(&["ping", "-n", "-c", "1", "-W", "0.2", &to.to_string()])
+        };
         eventually(START_TIMEOUT, "the LAN end's answer to a ping", || {
             daemons.iter_mut().try_for_each(Daemon::alive)?;
-            gw.run(&first).map(drop)
+            if ping(gw, LAN_SERVER).is_ok() {
+                return Ok(());
+            }
+            // With persistent keepalive alone boringtun dials after 25 s; a packet makes it dial at once.
+            let _ = ping(lan, GATEWAY);
+            bail!("no answer")
         })?;
         for port in [CONNECT_PORT, IPERF_PORT] {
             eventually(START_TIMEOUT, "a connection to the published port", || {
