@@ -23,7 +23,7 @@ use crate::worlds::Worlds;
 /// How often a measurement is made until it is neither disturbed nor broken off.
 const ATTEMPTS: usize = 3;
 /// Longest reason of a failure, in characters: logs stand in it.
-const REASON: usize = 400;
+const REASON: usize = 1000;
 
 /// Measure what the command line asks for.
 pub(crate) fn run(options: &Options) -> Result<Results> {

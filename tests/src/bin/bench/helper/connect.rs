@@ -38,13 +38,14 @@ pub(super) fn run(to: SocketAddrV4, clients: usize, time: Duration) -> Result<St
 
 /// Whether a connection was made, and ended by the server.
 fn connect(to: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&to, PATIENCE) else {
-        return false;
+    let ended = match TcpStream::connect_timeout(&to, PATIENCE) {
+        Ok(mut stream) => stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.read(&mut [0])),
+        // The reset can come before this thread runs again: a port that nobody serves would refuse instead.
+        Err(error) => Err(error),
     };
-    if stream.set_read_timeout(Some(PATIENCE)).is_err() {
-        return false;
-    }
-    match stream.read(&mut [0]) {
+    match ended {
         Ok(read) => read == 0,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }
