@@ -96,16 +96,15 @@ pub(crate) fn chosen(options: &Options) -> Result<(Vec<Implementation>, Vec<Miss
         .map(|text| added(text))
         .chain(options.add_ours.iter().map(|text| added_ours(text)))
         .collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = match &options.only {
-        Some(only) => only.split(',').map(str::to_owned).collect(),
+    let names: Vec<String> = if let Some(only) = &options.only {
+        only.split(',').map(str::to_owned).collect()
+    } else {
         // The bare device says little more than ours with a configuration: only for who asks for it.
-        None => {
-            let standard = known.iter().map(|(name, _)| (*name).to_owned());
-            let standard = standard.filter(|name| name != "ours-bare");
-            standard
-                .chain(added.iter().map(|one| one.name.clone()))
-                .collect()
-        }
+        let standard = known.iter().map(|(name, _)| (*name).to_owned());
+        let standard = standard.filter(|name| name != "ours-bare");
+        standard
+            .chain(added.iter().map(|one| one.name.clone()))
+            .collect()
     };
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in names {

@@ -1,6 +1,6 @@
 //! Worlds are removed also when somebody ends the benchmark with a signal.
 use std::process::exit;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
@@ -26,9 +26,7 @@ pub(crate) fn watch() -> Result<()> {
 
 /// An empty world that is removed on a signal, too.
 pub(crate) fn new_topology() -> Result<Topology> {
-    let mut worlds = WORLDS
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(worlds) = worlds.as_mut() else {
         bail!("the benchmark is being ended");
     };
@@ -40,9 +38,7 @@ pub(crate) fn new_topology() -> Result<Topology> {
 
 #[expect(clippy::exit, reason = "the main thread waits for a program or sleeps")]
 fn end(signal: nix::Result<Signal>) {
-    let mut worlds = WORLDS
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
     for world in worlds.take().unwrap_or_default() {
         // One that is gone already has nothing to remove; the next start sweeps what can't be removed now.
         let _ = remove_world(&world);

@@ -1,8 +1,8 @@
 //! What the product makes in the kernel, taken down once and given to everybody else: rulesets, routes, rules, addresses,
 //! switches and allowed IPs. Whatever carries the packets, they pass the same hooks and the same tables.
+use ::tests::edge::{GATEWAY_TABLE, INTERFACE, LAN_TABLE};
+use ::tests::node::Node;
 use anyhow::{Context as _, Result};
-use tests::edge::{GATEWAY_TABLE, INTERFACE, LAN_TABLE};
-use tests::node::Node;
 
 use crate::site::Site;
 
@@ -152,4 +152,17 @@ fn without_flags(listing: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_flags;
+
+    #[test]
+    fn only_what_concerns_the_owner_is_left_out() {
+        let owned = "table inet wg_edge { # progname gateway\n\tflags owner,persist\n\n\tset cf4 {\n\t\tflags interval\n\t}\n}";
+        let open = "table inet wg_edge {\n\n\tset cf4 {\n\t\tflags interval\n\t}\n}";
+        assert_eq!(without_flags(owned), open);
+        assert_eq!(without_flags(open), open);
+    }
 }

@@ -17,6 +17,7 @@ use crate::meter;
 use crate::options::{Options, Pace};
 use crate::product::Keys;
 use crate::record::{Failure, Record, Run, Sample, append};
+use crate::row;
 use crate::table::Results;
 use crate::worlds::Worlds;
 
@@ -82,7 +83,10 @@ fn sample(
     for _ in 0..ATTEMPTS {
         let (site, keys) = match worlds.enter(implementation, case.variant) {
             Ok(entered) => entered,
-            Err(error) => return log.fail(name, Some(case), &format!("{error:#}")),
+            Err(error) => {
+                failure = Some(format!("{error:#}"));
+                continue;
+            }
         };
         meter::wait_until_idle()?;
         let measured = measure(case, site, keys, pace);
@@ -179,17 +183,17 @@ impl Log<'_> {
 
 fn summary(sample: &Sample) -> String {
     let case: Result<Case> = sample.test.parse();
-    let figures = case.map(|case| crate::row::of(case)).unwrap_or_default();
+    let figures = case.map(row::of).unwrap_or_default();
     let figures = figures.iter().filter_map(|row| {
         let value = sample.figures.get(row.figure)?;
-        Some(row.cell(*value, true))
+        Some(format!("{} {}", row.title, row.cell(*value, true)))
     });
     format!(
-        "round {} {:10} {:16} {}{}",
+        "round {} {:10} {:16}{}{}",
         sample.round + 1,
         sample.test,
         sample.implementation,
-        figures.collect::<Vec<_>>().join(", "),
+        figures.collect::<Vec<_>>().join(", ").trim_end(),
         if sample.noisy { "  (disturbed)" } else { "" }
     )
 }

@@ -194,3 +194,52 @@ fn note(names: &mut Vec<String>, name: &str) {
         names.push(name.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(who: &str, rate: f64, noisy: bool) -> Record {
+        Record::Sample(Sample {
+            implementation: who.to_owned(),
+            test: "tcp1".to_owned(),
+            noisy,
+            figures: BTreeMap::from([(figure::THROUGHPUT.to_owned(), rate)]),
+            ..Sample::default()
+        })
+    }
+
+    #[test]
+    fn disturbed_measurements_count_only_where_there_are_no_others() {
+        let results = Results::new(vec![
+            sample("ours", 9.0, true),
+            sample("ours", 4.0, false),
+            sample("ours", 2.0, false),
+            sample(BASE, 1.0, true),
+            sample(BASE, 2.0, true),
+        ]);
+        let median = |who| results.median(who, "tcp1", figure::THROUGHPUT);
+        assert_eq!(median("ours"), Some(3.0));
+        assert_eq!(median(BASE), Some(1.5));
+        assert_eq!(median("floor"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_a_dash_with_its_reason() {
+        let results = Results::new(vec![
+            sample(BASE, 2.0, false),
+            Record::Failure(Failure {
+                implementation: "kernel".to_owned(),
+                test: None,
+                reason: "the kernel\n has none".to_owned(),
+            }),
+            sample("ours", 5.0, false),
+        ]);
+        let table = results.table();
+        let row = "| tcp1, Gbit/s | 2.00 (1.00) | – | 5.00 (2.50) |";
+        assert!(table.contains(row), "{table}");
+        let remarks = results.remarks();
+        let reason = "– kernel, all tests: the kernel has none";
+        assert!(remarks.contains(reason), "{remarks}");
+    }
+}

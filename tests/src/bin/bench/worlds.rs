@@ -1,13 +1,16 @@
 //! The worlds of all implementations: made when they are needed, kept while they may be.
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::case::Variant;
 use crate::implementation::Implementation;
 use crate::likeness::Likeness;
 use crate::product::Keys;
 use crate::site::{Site, unfit};
+
+/// How often it is tried to make a world.
+const ATTEMPTS: usize = 3;
 
 /// The worlds, and what they are made from.
 pub(crate) struct Worlds {
@@ -16,8 +19,10 @@ pub(crate) struct Worlds {
     product: Implementation,
     /// By the number of further peers.
     likenesses: BTreeMap<usize, Likeness>,
-    /// By variant and name; the reason, where one can't be made.
-    sites: BTreeMap<(Variant, String), Result<Site, String>>,
+    /// By variant and name.
+    sites: BTreeMap<(Variant, String), Site>,
+    /// Those that could not be made: how often, and why.
+    failures: BTreeMap<(Variant, String), (usize, String)>,
 }
 
 impl Worlds {
@@ -27,6 +32,7 @@ impl Worlds {
             product,
             likenesses: BTreeMap::new(),
             sites: BTreeMap::new(),
+            failures: BTreeMap::new(),
         }
     }
 
@@ -44,15 +50,22 @@ impl Worlds {
             .retain(|(kept, _), _| *kept == variant || *kept == Variant::default());
         let place = (variant, implementation.name.clone());
         if !self.sites.contains_key(&place) {
-            let site = self.build(implementation, variant);
-            let site = site.map_err(|error| format!("{error:#}"));
-            self.sites.insert(place.clone(), site);
+            let failed = self.failures.get(&place);
+            let attempts = failed.map_or(0, |(attempts, _)| *attempts);
+            if let Some((_, reason)) = failed.filter(|_| attempts >= ATTEMPTS) {
+                return Err(anyhow!("{reason}"));
+            }
+            match self.build(implementation, variant) {
+                Ok(site) => drop(self.sites.insert(place.clone(), site)),
+                Err(error) => {
+                    let failure = (attempts + 1, format!("{error:#}"));
+                    self.failures.insert(place, failure);
+                    return Err(error);
+                }
+            }
         }
-        match self.sites.get_mut(&place) {
-            Some(Ok(site)) => Ok((site, &self.keys)),
-            Some(Err(reason)) => Err(anyhow!("{reason}")),
-            None => Err(anyhow!("its world is gone")),
-        }
+        let site = self.sites.get_mut(&place);
+        Ok((site.context("its world is gone")?, &self.keys))
     }
 
     /// Remove the world of an implementation, whose daemon has ended: the next to enter gets a new one.
@@ -80,6 +93,6 @@ impl Worlds {
         }
         self.likenesses
             .get(&peers)
-            .ok_or_else(|| anyhow!("nothing was taken down of the product"))
+            .context("nothing was taken down of the product")
     }
 }

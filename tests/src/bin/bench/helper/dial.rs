@@ -165,10 +165,11 @@ impl Caller {
     fn initiate(&mut self) -> Result<()> {
         self.deadline = Instant::now() + PATIENCE;
         let mut room = [0; MESSAGE];
-        match self.tunnel.format_handshake_initiation(&mut room, true) {
-            TunnResult::WriteToNetwork(initiation) => self.send(initiation),
-            other => bail!("no initiation: {other:?}"),
-        }
+        let made = self.tunnel.format_handshake_initiation(&mut room, true);
+        let TunnResult::WriteToNetwork(initiation) = made else {
+            bail!("no initiation: {made:?}");
+        };
+        self.send(initiation);
         Ok(())
     }
 

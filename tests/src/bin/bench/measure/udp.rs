@@ -53,21 +53,15 @@ pub(super) fn measure(site: &Site, size: usize, flows: usize, pace: Pace) -> Res
     let flood = probe(site, size, flows, 0.0, 1.5 * pace.probe_seconds)?;
     sample.note(figure::FLOOD_SENT, flood.sent_per_second);
     sample.note(figure::FLOOD_DELIVERED, flood.delivered_per_second);
-    match best {
-        Some(best) => {
-            sample.note(figure::DATAGRAMS, best.delivered_per_second);
-            let delivered = figure::count(best.delivered);
-            sample.note(
-                figure::DAEMON_US_PER_DATAGRAM,
-                best.usage.daemons / delivered * 1e6,
-            );
-            best.usage.note(&mut sample);
-        }
+    if let Some(best) = best {
+        sample.note(figure::DATAGRAMS, best.delivered_per_second);
+        let each = best.usage.daemons / figure::count(best.delivered);
+        sample.note(figure::DAEMON_US_PER_DATAGRAM, each * 1e6);
+        best.usage.note(&mut sample);
+    } else {
         // A figure, not a failure: it can't carry even the lowest rate.
-        None => {
-            sample.note(figure::DATAGRAMS, 0.0);
-            flood.usage.note(&mut sample);
-        }
+        sample.note(figure::DATAGRAMS, 0.0);
+        flood.usage.note(&mut sample);
     }
     Ok(sample)
 }
