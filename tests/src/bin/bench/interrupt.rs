@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use tests::topology::{Topology, remove_world};
 
+use crate::preference;
+
 /// What there is to be removed; `None` once that has begun.
 static WORLDS: Mutex<Option<Vec<String>>> = Mutex::new(Some(Vec::new()));
 
@@ -43,6 +45,7 @@ fn end(signal: nix::Result<Signal>) {
         // One that is gone already has nothing to remove; the next start sweeps what can't be removed now.
         let _ = remove_world(&world);
     }
+    preference::restore();
     exit(128 + signal.map_or(0, |signal| signal as i32));
 }
 

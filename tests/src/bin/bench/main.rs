@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`options`], [`case`], [`implementation`] | what is asked for |
 //! | [`site`], [`tunnel`], [`product`], [`likeness`], [`worlds`] | where it happens |
-//! | [`measure`], [`helper`], [`meter`] | what is measured, by whom, and who used the processors meanwhile |
+//! | [`measure`], [`helper`], [`meter`], [`preference`] | what is measured, by whom, and who used the processors meanwhile |
 //! | [`run`], [`record`], [`figure`] | in which order, and how it is written down |
 //! | [`table`], [`row`], [`requirement`], [`baseline`] | what it comes to |
 //!
@@ -26,6 +26,7 @@ mod likeness;
 mod measure;
 mod meter;
 mod options;
+mod preference;
 mod product;
 mod record;
 mod requirement;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = act(&options);
     interrupt::settle();
+    preference::restore();
     match outcome {
         Ok(text) => {
             println!("{text}");

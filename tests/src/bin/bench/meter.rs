@@ -141,14 +141,6 @@ pub(crate) fn peak_memory(sessions: &[i32]) -> Result<u64> {
         .sum())
 }
 
-/// Let the scheduler prefer the session of this process to everything else on the machine: what others do must not decide
-/// how a measurement ends. `sched(7)`: with autogroups the niceness of a session counts, not that of its processes.
-pub(crate) fn prefer(pid: i32) -> Result<()> {
-    let path = format!("/proc/{pid}/autogroup");
-    fs::write(&path, "-20")
-        .with_context(|| format!("can't write {path}: switch kernel.sched_autogroup_enabled on"))
-}
-
 /// Processor time of the machine, in seconds since it was started.
 struct Machine {
     /// Neither idle, nor waiting for a disk, nor stolen.

@@ -32,6 +32,9 @@ pub(crate) struct Run {
     pub(crate) memory: u64,
     /// Release of the kernel.
     pub(crate) kernel: String,
+    /// Commit of the directory that it was started in, as `git describe` tells; `None` where there is none.
+    #[serde(default)]
+    pub(crate) commit: Option<String>,
     /// What each implementation says of itself.
     pub(crate) versions: BTreeMap<String, String>,
     /// How the benchmark was started.

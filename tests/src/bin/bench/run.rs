@@ -4,6 +4,7 @@
 //! of the processors they used during it is written down, and what they disturbed is measured again.
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -17,9 +18,9 @@ use crate::meter;
 use crate::options::{Options, Pace};
 use crate::product::Keys;
 use crate::record::{Failure, Record, Run, Sample, append};
-use crate::row;
 use crate::table::Results;
 use crate::worlds::Worlds;
+use crate::{preference, row};
 
 /// How often a measurement is made until it is neither disturbed nor broken off.
 const ATTEMPTS: usize = 3;
@@ -36,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<Results> {
     let (implementations, missing) = implementation::chosen(options)?;
     let product = implementation::product(options)
         .context("without our own programs there is no ruleset to be measured with")?;
-    meter::prefer(std::process::id().try_into()?)?;
+    preference::prefer_own()?;
     let peers = cases.iter().map(|case| case.variant.peers).max();
     let keys = Keys::generate(peers.unwrap_or(0))?;
     let mut log = Log {
@@ -221,8 +222,18 @@ fn describe(options: &Options, implementations: &[Implementation]) -> Result<Run
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
             .to_owned(),
+        commit: commit(),
         versions,
         arguments: std::env::args().skip(1).collect(),
         seconds: options.pace().seconds,
     })
+}
+
+fn commit() -> Option<String> {
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    let output = git.ok().filter(|output| output.status.success())?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    Some(said.trim().to_owned())
 }

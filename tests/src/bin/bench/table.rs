@@ -92,8 +92,9 @@ impl Results {
         for run in &self.runs {
             let _ = writeln!(
                 text,
-                "{}: {} × {}, {:.1} GB, Linux {}; {} s a measurement; `script/bench {}`",
+                "{} ({}): {} × {}, {:.1} GB, Linux {}; {} s a measurement; `script/bench {}`",
                 run.date,
+                run.commit.as_deref().unwrap_or("no commit"),
                 run.cores,
                 run.processor,
                 figure::count(run.memory) / 1e9,

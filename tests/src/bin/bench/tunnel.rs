@@ -12,7 +12,7 @@ use tests::world::addresses::{GATEWAY, LAN_SERVER};
 
 use crate::implementation::{Implementation, Kind};
 use crate::likeness::{End, Likeness};
-use crate::meter;
+use crate::preference;
 use crate::product::{self, Keys, MTU};
 use crate::site::{GATEWAY_CABLE, GATEWAY_UNDERLAY, LAN_CABLE, LAN_UNDERLAY};
 
@@ -108,7 +108,7 @@ impl Ends<'_> {
                 node.run(&["ip", "link", "show", "up", "dev", INTERFACE])
                     .map(drop)
             })?;
-            meter::prefer(daemon.pid())?;
+            preference::prefer(daemon.pid())?;
             daemons.push(daemon);
         }
         Ok(daemons)
@@ -178,7 +178,7 @@ impl Ends<'_> {
             };
             holds(ready, || "no address or no socket yet".to_owned())
         })?;
-        meter::prefer(daemon.pid())?;
+        preference::prefer(daemon.pid())?;
         if itself {
             side.like.install(node, false)?;
         } else {
