@@ -10,7 +10,6 @@
 //! themselves: `WGB_IF`, `WGB_ADDR`, `WGB_MTU`, `WGB_PORT`, `WGB_PEER_ENDPOINT`. `FLOOR_CRYPTO=0` leaves the cipher out.
 use std::env;
 use std::io::{self, IoSlice};
-use std::iter;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
@@ -281,7 +280,7 @@ fn send(socket: &UdpSocket, datagrams: &[u8]) -> Result<()> {
 /// Write a frame, as often as it takes while TUN's queue is full.
 fn write(tun: &Tun, frame: &[u8]) -> Result<()> {
     loop {
-        match tun.write(frame, iter::empty()) {
+        match tun.write(frame, &[]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.raw_os_error() == Some(Errno::EBADFD as i32) => {
                 return Err(error.into());
