@@ -25,6 +25,10 @@ demo *arguments:
 schemathesis:
     script/schemathesis
 
+# the data plane beside other implementations of WireGuard (as root)
+bench *arguments:
+    script/bench {{ arguments }}
+
 # time, rate and memory of peer management, beside wireguard-go (as root)
 bench-api *arguments:
     script/bench-api {{ arguments }}
