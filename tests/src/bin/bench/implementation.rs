@@ -19,6 +19,17 @@ pub(crate) const GOTATUN: &str = "gotatun";
 /// The ceiling: see `tests/src/bin/floor.rs`.
 pub(crate) const FLOOR: &str = "floor";
 
+/// No tunnel.
+const NONE: &str = "none";
+/// WireGuard of the kernel.
+const KERNEL: &str = "kernel";
+/// Our device without our daemons.
+const OURS_BARE: &str = "ours-bare";
+/// The order in which they are measured and shown.
+pub(crate) const ORDER: [&str; 9] = [
+    NONE, KERNEL, BASE, BASE_1P, BORINGTUN, GOTATUN, FLOOR, OURS_BARE, OURS,
+];
+
 /// One of those that are compared.
 #[derive(Debug, Clone)]
 pub(crate) struct Implementation {
@@ -56,7 +67,8 @@ pub(crate) struct Missing {
 /// All that were asked for.
 pub(crate) fn chosen(options: &Options) -> Result<(Vec<Implementation>, Vec<Missing>)> {
     let mut known: Vec<(&str, Result<Implementation>)> = vec![
-        ("none", Ok(plain("none", Kind::Plain))),
+        (NONE, Ok(plain(NONE, Kind::Plain))),
+        (KERNEL, kernel()),
         (BASE, peer(BASE, "wireguard-go", &["-f", "{if}"], &[])),
         (
             BASE_1P,
@@ -85,9 +97,8 @@ pub(crate) fn chosen(options: &Options) -> Result<(Vec<Implementation>, Vec<Miss
                 &[],
             ),
         ),
-        ("kernel", kernel()),
         (FLOOR, floor()),
-        ("ours-bare", bare(options)),
+        (OURS_BARE, bare(options)),
         (OURS, product(options)),
     ];
     let added = options
@@ -101,7 +112,7 @@ pub(crate) fn chosen(options: &Options) -> Result<(Vec<Implementation>, Vec<Miss
     } else {
         // The bare device says little more than ours with a configuration: only for who asks for it.
         let standard = known.iter().map(|(name, _)| (*name).to_owned());
-        let standard = standard.filter(|name| name != "ours-bare");
+        let standard = standard.filter(|name| name != OURS_BARE);
         standard
             .chain(added.iter().map(|one| one.name.clone()))
             .collect()
@@ -177,7 +188,7 @@ fn kernel() -> Result<Implementation> {
         bail!("the kernel makes no WireGuard link: {}", said.trim());
     }
     probe(&["link", "delete", &name])?;
-    Ok(plain("kernel", Kind::Kernel))
+    Ok(plain(KERNEL, Kind::Kernel))
 }
 
 fn floor() -> Result<Implementation> {
@@ -191,7 +202,7 @@ fn bare(options: &Options) -> Result<Implementation> {
     let command = [gateway, "wg".to_owned(), "{if}".to_owned()];
     Ok(Implementation {
         version,
-        ..plain("ours-bare", Kind::Uapi(command.to_vec()))
+        ..plain(OURS_BARE, Kind::Uapi(command.to_vec()))
     })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::case::{Case, Variant};
 use crate::figure;
-use crate::implementation::BASE;
+use crate::implementation::{BASE, ORDER};
 use crate::record::{Failure, Record, Run, Sample};
 use crate::row::{self, Row};
 
@@ -14,8 +14,9 @@ pub(crate) struct Results {
     runs: Vec<Run>,
     samples: Vec<Sample>,
     failures: Vec<Failure>,
-    /// Names in the order in which they came first.
+    /// Names: the known ones in their order, then those that were added.
     implementations: Vec<String>,
+    /// Names in the order in which they came first.
     tests: Vec<String>,
 }
 
@@ -45,6 +46,10 @@ impl Results {
                 }
             }
         }
+        let place = |name: &String| ORDER.iter().position(|known| known == name);
+        results
+            .implementations
+            .sort_by_key(|name| place(name).unwrap_or(ORDER.len()));
         results
     }
 
@@ -237,7 +242,7 @@ mod tests {
             sample("ours", 5.0, false),
         ]);
         let table = results.table();
-        let row = "| tcp1, Gbit/s | 2.00 (1.00) | – | 5.00 (2.50) |";
+        let row = "| tcp1, Gbit/s | – | 2.00 (1.00) | 5.00 (2.50) |";
         assert!(table.contains(row), "{table}");
         let remarks = results.remarks();
         let reason = "– kernel, all tests: the kernel has none";
