@@ -9,8 +9,11 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use super::check;
 
-/// Most messages of one call.
-pub(crate) const BATCH: usize = 32;
+/// Most messages of one call to send.
+pub(crate) const SEND_BATCH: usize = 32;
+
+/// Most messages of one call to receive.
+pub(crate) const RECEIVE_BATCH: usize = 8;
 
 /// Bytes of a `sockaddr_in6`, the longest address used here.
 pub(crate) const ADDRESS_LEN: usize = 28;
@@ -74,32 +77,45 @@ pub(crate) struct Outgoing {
     pub(crate) range: Range<usize>,
 }
 
-type Headers = [libc::mmsghdr; BATCH];
-type Vectors = [libc::iovec; BATCH];
+// Headers are made anew for each call, in room for as many messages as it has, roughly: clearing room for 32 would touch as
+// much memory as all the rest that is done with a packet that comes alone.
 
-fn empty_headers() -> Headers {
+fn empty_headers<const N: usize>() -> [libc::mmsghdr; N] {
     // SAFETY: headers are plain data (numbers and pointers) for which all zeros is a value.
     unsafe { std::mem::zeroed() }
 }
 
-const fn empty_vectors() -> Vectors {
+const fn empty_vectors<const N: usize>() -> [libc::iovec; N] {
     const EMPTY: libc::iovec = libc::iovec {
         iov_base: std::ptr::null_mut(),
         iov_len: 0,
     };
-    [EMPTY; BATCH]
+    [EMPTY; N]
 }
 
 /// Receive into the chunks of `data`, of `chunk_len` bytes each, one message per chunk and entry of `incoming`, but no
-/// more than [`BATCH`]. Returns how many were received; they are the first ones.
+/// more than [`RECEIVE_BATCH`]. Returns how many were received; they are the first ones.
 pub(crate) fn recvmmsg(
     socket: BorrowedFd<'_>,
     incoming: &mut [Incoming],
     data: &mut [u8],
     chunk_len: usize,
 ) -> io::Result<usize> {
-    let mut headers = empty_headers();
-    let mut vectors = empty_vectors();
+    if incoming.len() <= 2 {
+        receive::<2>(socket, incoming, data, chunk_len)
+    } else {
+        receive::<RECEIVE_BATCH>(socket, incoming, data, chunk_len)
+    }
+}
+
+fn receive<const N: usize>(
+    socket: BorrowedFd<'_>,
+    incoming: &mut [Incoming],
+    data: &mut [u8],
+    chunk_len: usize,
+) -> io::Result<usize> {
+    let mut headers = empty_headers::<N>();
+    let mut vectors = empty_vectors::<N>();
     let mut count: libc::c_uint = 0;
     let slots = incoming.iter_mut().zip(data.chunks_exact_mut(chunk_len));
     for ((slot, chunk), (entry, vector)) in slots.zip(headers.iter_mut().zip(&mut vectors)) {
@@ -151,15 +167,27 @@ fn describe(
     header.msg_iovlen = 1;
 }
 
-/// Send messages, no more than [`BATCH`], whose bytes lie in `bytes`. Returns how many were sent; an error is that of the
-/// first message, since the kernel reports one only when nothing was sent.
+/// Send messages, no more than [`SEND_BATCH`], whose bytes lie in `bytes`. Returns how many were sent; an error is that of
+/// the first message, since the kernel reports one only when nothing was sent.
 pub(crate) fn sendmmsg(
     socket: BorrowedFd<'_>,
     outgoing: &[Outgoing],
     bytes: &[u8],
 ) -> io::Result<usize> {
-    let mut headers = empty_headers();
-    let mut vectors = empty_vectors();
+    match outgoing.len() {
+        0..=1 => send::<1>(socket, outgoing, bytes),
+        2..=8 => send::<8>(socket, outgoing, bytes),
+        _ => send::<SEND_BATCH>(socket, outgoing, bytes),
+    }
+}
+
+fn send<const N: usize>(
+    socket: BorrowedFd<'_>,
+    outgoing: &[Outgoing],
+    bytes: &[u8],
+) -> io::Result<usize> {
+    let mut headers = empty_headers::<N>();
+    let mut vectors = empty_vectors::<N>();
     let mut count: libc::c_uint = 0;
     for (message, (entry, vector)) in outgoing.iter().zip(headers.iter_mut().zip(&mut vectors)) {
         describe(&mut entry.msg_hdr, vector, message, bytes);
@@ -176,7 +204,7 @@ pub(crate) fn sendmmsg(
 pub(crate) fn sendmsg(socket: BorrowedFd<'_>, outgoing: &Outgoing, bytes: &[u8]) -> io::Result<()> {
     // SAFETY: the header is plain data (numbers and pointers) for which all zeros is a value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    let [mut vector, ..] = empty_vectors();
+    let [mut vector] = empty_vectors();
     describe(&mut header, &mut vector, outgoing, bytes);
     // SAFETY: the header points to an address, control messages and a vector with their true lengths, all of which live
     // until the call returns; the kernel only reads them.

@@ -7,7 +7,7 @@ use super::{
     Counters, Family, Limits, Options, SOCKET_BUFFER, SendRung, Socket, SocketOffloads, Sockets,
     address,
 };
-use crate::sys::message::BATCH;
+use crate::sys::message::SEND_BATCH;
 use crate::sys::socket::{bind, set_option, udp};
 
 /// Times that another port is tried when the kernel's choice for IPv6 is taken for IPv4.
@@ -98,8 +98,8 @@ impl Sockets {
             ipv6: ipv6.map(|(socket, _)| socket),
             port,
             counters: Counters::default(),
-            outgoing: Vec::with_capacity(BATCH),
-            marks: Vec::with_capacity(BATCH),
+            outgoing: Vec::with_capacity(SEND_BATCH),
+            marks: Vec::with_capacity(SEND_BATCH),
         })
     }
 

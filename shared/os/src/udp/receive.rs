@@ -4,13 +4,13 @@ use std::io;
 use shared::wg::{Ecn, Path};
 
 use super::{Family, Sockets, address, control};
-use crate::sys::message::{Incoming, recvmmsg};
+use crate::sys::message::{Incoming, RECEIVE_BATCH, recvmmsg};
 
 /// Room for the largest merged buffer: `UDP_GRO` merges up to 65,535 bytes with headers.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// Buffers per call. Merged ones are large, so few do; single ones from many peers want more.
-const BUFFERS: usize = 8;
+/// Buffers of a call after one that did not fill all.
+const FEW: usize = 2;
 
 /// Room for one receive call, reused; which socket it was received from does not matter.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct ReceiveBuffers {
     data: Box<[u8]>,
     incoming: Box<[Incoming]>,
     received: usize,
+    /// Buffers of the next call: few where little comes, so that a packet that comes alone is quick.
+    wanted: usize,
 }
 
 /// Datagrams of one sender.
@@ -43,9 +45,10 @@ impl<'a> Received<'a> {
 impl Default for ReceiveBuffers {
     fn default() -> Self {
         Self {
-            data: vec![0; BUFFERS * BUFFER_LEN].into_boxed_slice(),
-            incoming: vec![Incoming::default(); BUFFERS].into_boxed_slice(),
+            data: vec![0; RECEIVE_BATCH * BUFFER_LEN].into_boxed_slice(),
+            incoming: vec![Incoming::default(); RECEIVE_BATCH].into_boxed_slice(),
             received: 0,
+            wanted: FEW,
         }
     }
 }
@@ -87,8 +90,14 @@ impl Sockets {
         let Some(socket) = self.fd(family) else {
             return Ok(false);
         };
-        match recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN) {
-            Ok(received) => buffers.received = received,
+        let incoming = buffers.incoming.get_mut(..buffers.wanted);
+        let incoming = incoming.unwrap_or_default();
+        match recvmmsg(socket, incoming, &mut buffers.data, BUFFER_LEN) {
+            Ok(received) => {
+                buffers.received = received;
+                let all_filled = received == buffers.wanted;
+                buffers.wanted = if all_filled { RECEIVE_BATCH } else { FEW };
+            }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
                 return Ok(false);
             }

@@ -15,7 +15,7 @@ use shared::wg::transmit::Run;
 
 use super::control::{self, Tell};
 use super::{Family, SendRung, Sockets, address};
-use crate::sys::message::{BATCH, Outgoing, sendmmsg, sendmsg};
+use crate::sys::message::{Outgoing, SEND_BATCH, sendmmsg, sendmsg};
 use crate::sys::poll;
 
 /// How long a full socket queue may hold up everything else, once per [`Sockets::send`]. At 1 Gbit/s some 2.5 MB leave
@@ -93,7 +93,11 @@ impl Sockets {
     fn fill(&mut self, runs: &[Run], position: Position, family: Family, rung: SendRung) {
         self.outgoing.clear();
         self.marks.clear();
-        let most = if rung == SendRung::Single { 1 } else { BATCH };
+        let most = if rung == SendRung::Single {
+            1
+        } else {
+            SEND_BATCH
+        };
         let mut at = position;
         while let Some(run) = runs.get(at.run) {
             if Family::of(run.path.remote) != family {
