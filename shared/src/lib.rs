@@ -24,3 +24,6 @@ pub mod plan;
 pub mod uapi;
 pub mod wg;
 pub mod wire;
+
+#[cfg(test)]
+mod packet_path;

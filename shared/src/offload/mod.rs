@@ -6,7 +6,7 @@ pub mod backlog;
 pub mod coalesce;
 pub mod segment;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vnet_hdr;
 
 pub use backlog::{Backlog, Frame, Turn};

@@ -289,4 +289,4 @@ impl Template {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

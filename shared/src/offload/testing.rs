@@ -5,7 +5,7 @@ use crate::wire::{ipv4, ipv6, tcp};
 
 /// Network and transport of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Tcp4,
     Tcp6,
     Udp4,
@@ -14,19 +14,19 @@ pub(super) enum Form {
 
 /// What a test packet is made of.
 #[derive(Debug, Clone)]
-pub(super) struct Parts {
-    pub(super) form: Form,
+pub(crate) struct Parts {
+    pub(crate) form: Form,
     /// Last byte of the source address, and low byte of the source port.
-    pub(super) flow: u8,
-    pub(super) identification: u16,
-    pub(super) dont_fragment: bool,
-    pub(super) tos: u8,
-    pub(super) ttl: u8,
-    pub(super) sequence: u32,
-    pub(super) acknowledgment: u32,
-    pub(super) tcp_flags: u8,
-    pub(super) options: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    pub(crate) flow: u8,
+    pub(crate) identification: u16,
+    pub(crate) dont_fragment: bool,
+    pub(crate) tos: u8,
+    pub(crate) ttl: u8,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    pub(crate) tcp_flags: u8,
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Default for Parts {
@@ -48,17 +48,17 @@ impl Default for Parts {
 }
 
 impl Form {
-    pub(super) const ALL: [Self; 4] = [Self::Tcp4, Self::Tcp6, Self::Udp4, Self::Udp6];
+    pub(crate) const ALL: [Self; 4] = [Self::Tcp4, Self::Tcp6, Self::Udp4, Self::Udp6];
 
-    pub(super) fn is_ipv4(self) -> bool {
+    pub(crate) fn is_ipv4(self) -> bool {
         matches!(self, Self::Tcp4 | Self::Udp4)
     }
 
-    pub(super) fn is_tcp(self) -> bool {
+    pub(crate) fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp4 | Self::Tcp6)
     }
 
-    pub(super) fn transport_offset(self) -> usize {
+    pub(crate) fn transport_offset(self) -> usize {
         if self.is_ipv4() {
             ipv4::HEADER_LEN
         } else {
@@ -66,12 +66,12 @@ impl Form {
         }
     }
 
-    pub(super) fn checksum_offset(self) -> usize {
+    pub(crate) fn checksum_offset(self) -> usize {
         if self.is_tcp() { 16 } else { 6 }
     }
 
     /// With the options of [`Parts::default`].
-    pub(super) fn headers_len(self) -> usize {
+    pub(crate) fn headers_len(self) -> usize {
         self.transport_offset() + if self.is_tcp() { 32 } else { 8 }
     }
 
@@ -79,7 +79,7 @@ impl Form {
         if self.is_tcp() { 6 } else { 17 }
     }
 
-    pub(super) fn pseudo_header(self, packet: &[u8]) -> Sum {
+    pub(crate) fn pseudo_header(self, packet: &[u8]) -> Sum {
         let addresses = if self.is_ipv4() { 12..20 } else { 8..40 };
         let length = u32::try_from(packet.len() - self.transport_offset()).unwrap();
         pseudo_header(&packet[addresses], self.protocol(), length)
@@ -87,7 +87,7 @@ impl Form {
 }
 
 /// A whole packet with valid checksums, made field by field with none of the code under test but the sum.
-pub(super) fn packet(parts: &Parts) -> Vec<u8> {
+pub(crate) fn packet(parts: &Parts) -> Vec<u8> {
     let mut message = vec![0x30, parts.flow, 0x01, 0xbb];
     if parts.form.is_tcp() {
         message.extend(parts.sequence.to_be_bytes());
@@ -143,7 +143,7 @@ fn ipv6_header(parts: &Parts, message_len: usize) -> Vec<u8> {
 }
 
 /// The frame in which the kernel hands over this payload in segments of `size` bytes.
-pub(super) fn super_frame(parts: &Parts, size: u16) -> Vec<u8> {
+pub(crate) fn super_frame(parts: &Parts, size: u16) -> Vec<u8> {
     let mut packet = packet(parts);
     let offset = parts.form.transport_offset();
     let field = offset + parts.form.checksum_offset();
@@ -165,7 +165,7 @@ pub(super) fn super_frame(parts: &Parts, size: u16) -> Vec<u8> {
 }
 
 /// Whether the checksums of IP header and transport are right.
-pub(super) fn checksums_are_valid(packet: &[u8]) -> bool {
+pub(crate) fn checksums_are_valid(packet: &[u8]) -> bool {
     let (addresses, offset, protocol, header_is_valid) = if packet[0] >> 4 == 4 {
         let header_sum = Sum::default().bytes(&packet[..20]).folded();
         (12..20, 20, packet[9], header_sum == 0xffff)

@@ -3,7 +3,7 @@ use super::*;
 use crate::wire::be16;
 
 /// The packets of a frame.
-pub(in super::super) fn cut(frame: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
+pub(crate) fn cut(frame: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
     let mut buffer = frame.to_vec();
     buffer.resize(frame.len() + SEGMENT_TAILROOM, 0xaa);
     let mut segments = segments(&mut buffer, frame.len())?;

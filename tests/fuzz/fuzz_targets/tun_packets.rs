@@ -1,0 +1,10 @@
+//! libFuzzer's entry to [`fuzz::tun_packets`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::tun_packets(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> Result<(), &'static str> {
+    Err("this build can't fuzz; use `just fuzz tun_packets SECONDS`")
+}
