@@ -267,16 +267,16 @@ impl Worker {
 
     /// New frames first: those that need not wait overtake those that do.
     fn read_packets(&mut self, ready: bool, now: Instant) -> Result<Read, WorkerError> {
+        let Self {
+            device,
+            tun,
+            udp,
+            outbound,
+            ..
+        } = self;
         let mut left = BYTES_PER_ROUND;
         let mut read = Read::Nothing;
         for _ in 0..if ready { READS_PER_ROUND } else { 0 } {
-            let Self {
-                device,
-                tun,
-                udp,
-                outbound,
-                ..
-            } = self;
             match tun.read(left > 0, now) {
                 Ok(segments) => {
                     let (packets, bytes) = encapsulate(segments, device, udp, outbound, now);
@@ -295,13 +295,6 @@ impl Worker {
             read = Read::All;
         }
         while left > 0 {
-            let Self {
-                device,
-                tun,
-                udp,
-                outbound,
-                ..
-            } = self;
             match tun.next_waiting(now) {
                 Some(Ok(segments)) => {
                     let (packets, bytes) = encapsulate(segments, device, udp, outbound, now);
@@ -313,7 +306,7 @@ impl Worker {
             }
             read = Read::All;
         }
-        Ok(if left == 0 || self.tun.has_waiting() {
+        Ok(if left == 0 || tun.has_waiting() {
             Read::More
         } else {
             read
