@@ -148,7 +148,8 @@ enum Content<'a> {
 }
 
 impl<'a> Write<'a> {
-    const fn alone(packet: &'a [u8]) -> Self {
+    /// Write a packet as it is.
+    pub const fn alone(packet: &'a [u8]) -> Self {
         Self {
             content: Content::Alone(packet),
         }

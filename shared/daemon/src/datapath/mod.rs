@@ -180,7 +180,8 @@ impl Datapath {
         let (control, commands) = Control::new(event);
         let device = Device::new(usize::from(config.mtu), clock::now());
         let tun = TunPort::new(tun, limits.coalesce);
-        let worker = Worker::new(device, tun, udp, options, commands);
+        let worker =
+            Worker::new(device, tun, udp, options, commands).map_err(StartError::Worker)?;
         tracing::info!(interface = %worker.interface(), offloads = ?worker.offloads(), "packet worker starts");
         let (ended_tx, ended) = watch::channel(None);
         let thread = thread::Builder::new()

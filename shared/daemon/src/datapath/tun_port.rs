@@ -135,6 +135,11 @@ impl TunPort {
         coalescer.push(packet, kinds, |write| output.write(tun, write, now));
     }
 
+    /// Write a packet that need not wait, since nothing came with it and nothing waits.
+    pub(super) fn write_alone(&mut self, packet: &[u8], now: Instant) {
+        self.output.write(&self.tun, Write::alone(packet), now);
+    }
+
     /// Write what still waits.
     pub(super) fn flush(&mut self, now: Instant) {
         let Self {

@@ -9,6 +9,7 @@
 //!
 //! The sleep says what there is to do, and only that is tried: a packet that comes alone costs three system calls. Each step
 //! takes a bounded amount, so that neither direction starves the other. The clock is read once per round.
+use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use shared::model::InterfaceName;
 use shared::offload::Segments;
 use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBuffer, PeerStatus, TransmitQueue};
 use shared_os::clock;
-use shared_os::sys::poll;
+use shared_os::sys::poll::Poller;
 use shared_os::udp::{self, BindError, Family, ReceiveBuffers, Sockets};
 
 use super::control::{Command, Commands};
@@ -29,6 +30,12 @@ use super::{Counters, Offloads, WorkerError};
 
 /// Frames read from TUN per round: enough to empty the kernel's queue of small packets before it runs over.
 const READS_PER_ROUND: usize = 64;
+
+/// The same in the first round after [`SILENCE`]: a packet that comes alone leaves before others are looked for.
+const READS_AFTER_SILENCE: usize = 1;
+
+/// No round for so long: longer than any pause while there is load.
+const SILENCE: Duration = Duration::from_millis(1);
 
 /// Bytes taken from TUN per round: 4 large frames are 188 datagrams, some 0.3 ms of encryption.
 const BYTES_PER_ROUND: usize = 256 << 10;
@@ -45,7 +52,7 @@ const FRUITLESS_ROUNDS: u32 = 8;
 /// Sleep after that many: a descriptor in error must not cost a core.
 const FRUITLESS_SLEEP: Duration = Duration::from_millis(1);
 
-/// Shortest sleep for a deadline, which is also the grain of `poll`.
+/// Shortest sleep for a deadline, which is also the grain of `epoll`.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// One thread's worth of data path.
@@ -56,9 +63,12 @@ pub(super) struct Worker {
     udp: Sockets,
     /// What the sockets were bound with.
     options: udp::Options,
+    poller: Poller<4>,
     received: ReceiveBuffers,
     inbound: PacketBuffer,
     outbound: TransmitQueue,
+    /// When the last round began.
+    last_round: Instant,
     commands: Commands,
     fruitless: u32,
     log: LogLimit,
@@ -71,8 +81,9 @@ impl Worker {
         udp: Sockets,
         options: udp::Options,
         commands: Commands,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
+            poller: poller(&tun, &udp, &commands)?,
             device,
             tun,
             udp,
@@ -80,10 +91,11 @@ impl Worker {
             received: ReceiveBuffers::default(),
             inbound: PacketBuffer::default(),
             outbound: TransmitQueue::new(TRANSMIT_CAPACITY),
+            last_round: clock::now(),
             commands,
             fruitless: 0,
             log: LogLimit::default(),
-        }
+        })
     }
 
     pub(super) const fn interface(&self) -> &InterfaceName {
@@ -99,7 +111,14 @@ impl Worker {
                 self.handle_commands(now);
             }
             let received = self.receive_datagrams(ready, now);
-            let read = self.read_packets(ready.tun, now)?;
+            let silence = now.saturating_duration_since(self.last_round) >= SILENCE;
+            self.last_round = now;
+            let most = match ready.tun {
+                true if silence => READS_AFTER_SILENCE,
+                true => READS_PER_ROUND,
+                false => 0,
+            };
+            let read = self.read_packets(most, now)?;
             if read != Read::More {
                 self.send_datagrams();
             }
@@ -113,6 +132,7 @@ impl Worker {
 
     // 1. Commands
 
+    #[cold] // beside the packets
     fn handle_commands(&mut self, now: Instant) {
         self.commands.event.lower(); // first: a command that comes meanwhile raises it again
         while let Ok(command) = self.commands.queue.try_recv() {
@@ -165,9 +185,10 @@ impl Worker {
                     fwmark,
                     ..before
                 };
-                let mut udp = Sockets::bind(self.options).inspect_err(|_| self.options = before)?;
+                let (mut udp, poller) = self.bind().inspect_err(|_| self.options = before)?;
                 udp.continue_counters(*self.udp.counters());
                 self.udp = udp;
+                self.poller = poller;
             }
             _ if fwmark != before.fwmark => {
                 if let Err(error) = self.udp.set_fwmark(fwmark) {
@@ -184,6 +205,16 @@ impl Worker {
             .collect();
         self.device.apply_change(change, &mut self.outbound, now);
         Ok(departed)
+    }
+
+    /// Sockets as the options say, and what waits for them.
+    fn bind(&self) -> Result<(Sockets, Poller<4>), BindError> {
+        let udp = Sockets::bind(self.options)?;
+        let poller = poller(&self.tun, &udp, &self.commands).map_err(|source| BindError::Wait {
+            port: udp.port(),
+            source,
+        })?;
+        Ok((udp, poller))
     }
 
     fn status(&self, now: Instant) -> DeviceStatus {
@@ -244,6 +275,7 @@ impl Worker {
             outbound,
             ..
         } = self;
+        let alone = received.is_one_datagram();
         for received in received.received() {
             let (path, ecn) = (received.path, received.ecn);
             for datagram in received.datagrams() {
@@ -255,8 +287,10 @@ impl Worker {
                 {
                     tracing::trace!(?reason, remote = %path.remote, "datagram dropped");
                 }
-                if let Some(packet) = inbound.take() {
-                    tun.write(packet, now);
+                match inbound.take() {
+                    Some(packet) if alone => tun.write_alone(packet, now),
+                    Some(packet) => tun.write(packet, now),
+                    None => {}
                 }
             }
         }
@@ -265,8 +299,8 @@ impl Worker {
 
     // 3. TUN → device
 
-    /// New frames first: those that need not wait overtake those that do.
-    fn read_packets(&mut self, ready: bool, now: Instant) -> Result<Read, WorkerError> {
+    /// New frames first, so many at most: those that need not wait overtake those that do.
+    fn read_packets(&mut self, most: usize, now: Instant) -> Result<Read, WorkerError> {
         let Self {
             device,
             tun,
@@ -276,7 +310,7 @@ impl Worker {
         } = self;
         let mut left = BYTES_PER_ROUND;
         let mut read = Read::Nothing;
-        for _ in 0..if ready { READS_PER_ROUND } else { 0 } {
+        for _ in 0..most {
             match tun.read(left > 0, now) {
                 Ok(segments) => {
                     let (packets, bytes) = encapsulate(segments, device, udp, outbound, now);
@@ -345,16 +379,9 @@ impl Worker {
                 left.max(SHORTEST_WAIT)
             })
         };
-        let [tun, udp4, udp6, commands] = poll::readable(
-            [
-                Some(self.tun.tun().as_fd()),
-                self.udp.fd(Family::Ipv4),
-                self.udp.fd(Family::Ipv6),
-                Some(self.commands.event.as_fd()),
-            ],
-            timeout,
-        )
-        .map_err(|error| WorkerError::Wait(Arc::new(error)))?;
+        let ready = self.poller.wait(timeout);
+        let [tun, udp4, udp6, commands] =
+            ready.map_err(|error| WorkerError::Wait(Arc::new(error)))?;
         Ok(Ready {
             tun,
             udp4,
@@ -362,6 +389,16 @@ impl Worker {
             commands,
         })
     }
+}
+
+/// What is waited for, in the order of [`Ready`].
+fn poller(tun: &TunPort, udp: &Sockets, commands: &Commands) -> io::Result<Poller<4>> {
+    Poller::new([
+        Some(tun.tun().as_fd()),
+        udp.fd(Family::Ipv4),
+        udp.fd(Family::Ipv6),
+        Some(commands.event.as_fd()),
+    ])
 }
 
 /// What there is to do.

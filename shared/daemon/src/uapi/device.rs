@@ -53,7 +53,11 @@ fn errno(error: &ApplyError) -> Errno {
         ApplyError::Udp(udp::BindError::Permission { .. } | udp::BindError::Mark { .. }) => {
             Errno::NotPermitted
         }
-        ApplyError::Udp(udp::BindError::Setting { .. } | udp::BindError::Other { .. }) => Errno::Io,
+        ApplyError::Udp(
+            udp::BindError::Setting { .. }
+            | udp::BindError::Wait { .. }
+            | udp::BindError::Other { .. },
+        ) => Errno::Io,
         ApplyError::Gone(_) => Errno::NoDevice,
     }
 }

@@ -1,4 +1,4 @@
-//! `eventfd(2)`: wakes a thread that waits in [`poll`](super::poll).
+//! `eventfd(2)`: wakes a thread that waits with a [`Poller`](super::poll::Poller).
 #![expect(unsafe_code, reason = "eventfd has no safe form")]
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

@@ -1,67 +1,111 @@
-//! `poll(2)`.
-#![expect(unsafe_code, reason = "poll has no safe form")]
+//! Waiting for descriptors: `epoll(7)` for those that are waited for again and again, `poll(2)` for one.
+//!
+//! The kernel looks at all descriptors of a `poll` twice, before it sleeps and after; of an `epoll` at those that are ready.
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::check;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
-/// Wait until one of the descriptors can be read or is in error, or the time is over; `None` waits for ever. Says which;
-/// none after the time is over or when a signal came.
-pub fn readable<const N: usize>(
-    fds: [Option<BorrowedFd<'_>>; N],
-    timeout: Option<Duration>,
-) -> io::Result<[bool; N]> {
-    let mut polled = fds.map(|fd| entry(fd, libc::POLLIN));
-    wait(&mut polled, timeout)?;
-    Ok(polled.map(|entry| entry.revents != 0))
+/// `N` descriptors, or places without one, that are waited for together, level-triggered.
+#[derive(Debug)]
+pub struct Poller<const N: usize>(OwnedFd);
+
+impl<const N: usize> Poller<N> {
+    /// For these. One that is closed is no longer waited for.
+    pub fn new(fds: [Option<BorrowedFd<'_>>; N]) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        for (place, fd) in (0..).zip(fds) {
+            if let Some(fd) = fd {
+                epoll::add(&epoll, fd, EventData::new_u64(place), EventFlags::IN)?;
+            }
+        }
+        Ok(Self(epoll))
+    }
+
+    /// Wait until one can be read or is in error, or the time is over; `None` waits for ever. Says which; none after the
+    /// time is over or when a signal came.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<[bool; N]> {
+        const NONE: Event = Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(0),
+        };
+        let (mut events, mut ready) = ([NONE; N], [false; N]);
+        match epoll::wait(&self.0, &mut events, timespec(timeout).as_ref()) {
+            Ok(count) => {
+                for event in events.iter().take(count) {
+                    let data = event.data;
+                    let place = usize::try_from(data.u64()).ok();
+                    if let Some(place) = place.and_then(|place| ready.get_mut(place)) {
+                        *place = true;
+                    }
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ready)
+    }
 }
 
-/// Wait until the descriptor can be written, or the time is over. Says which.
+/// Wait until the descriptor can be written, or the time is over, or a signal came. Says which.
 pub fn writable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-    let mut polled = [entry(Some(fd), libc::POLLOUT)];
-    wait(&mut polled, Some(timeout))?;
-    Ok(polled.iter().any(|entry| entry.revents != 0))
-}
-
-fn entry(fd: Option<BorrowedFd<'_>>, events: libc::c_short) -> libc::pollfd {
-    libc::pollfd {
-        fd: fd.map_or(-1, |fd| fd.as_raw_fd()), // negative ones are skipped
-        events,
-        revents: 0,
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    match poll(&mut polled, timespec(Some(timeout)).as_ref()) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn wait(polled: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
-    // Rounded up, or a deadline less than a millisecond ahead would be polled for in a busy loop.
-    let millis = timeout.map_or(-1, |timeout| {
-        libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
-    });
-    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
-    // SAFETY: `polled` is an array of `count` entries that lives until the call returns.
-    match check(unsafe { libc::poll(polled.as_mut_ptr(), count, millis) }) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(()),
-    }
+/// Beyond what the kernel can count is for ever.
+fn timespec(timeout: Option<Duration>) -> Option<Timespec> {
+    Timespec::try_from(timeout?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
+    use std::time::Duration;
 
     use super::super::event::Event;
-    use super::*;
+    use super::Poller;
+    use crate::clock;
 
     #[test]
     fn raised_event_is_readable_until_lowered() {
         let event = Event::new().unwrap();
-        let ready = || readable([Some(event.as_fd()), None], Some(Duration::ZERO)).unwrap();
+        let poller = Poller::new([None, Some(event.as_fd())]).unwrap();
+        let ready = || poller.wait(Some(Duration::ZERO)).unwrap();
         assert_eq!(ready(), [false, false]);
         event.raise();
         event.raise();
-        assert_eq!(ready(), [true, false]);
+        assert_eq!(ready(), [false, true]);
         assert!(event.lower());
         assert!(!event.lower());
         assert_eq!(ready(), [false, false]);
+    }
+
+    #[test]
+    fn closed_descriptor_is_no_longer_waited_for() {
+        let (event, other) = (Event::new().unwrap(), Event::new().unwrap());
+        let poller = Poller::new([Some(event.as_fd()), Some(other.as_fd())]).unwrap();
+        event.raise();
+        other.raise();
+        assert_eq!(poller.wait(None).unwrap(), [true, true]);
+        drop(event);
+        assert_eq!(poller.wait(None).unwrap(), [false, true]);
+    }
+
+    #[test]
+    fn time_is_up_no_sooner_than_asked() {
+        let event = Event::new().unwrap();
+        let poller = Poller::new([Some(event.as_fd())]).unwrap();
+        let start = clock::now();
+        let asked = Duration::from_micros(1100);
+        assert_eq!(poller.wait(Some(asked)).unwrap(), [false]);
+        assert!(start.elapsed() >= asked);
     }
 }

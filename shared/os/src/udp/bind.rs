@@ -3,6 +3,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use super::send::Alone;
 use super::{
     Counters, Family, Limits, Options, SOCKET_BUFFER, SendRung, Socket, SocketOffloads, Sockets,
     address,
@@ -55,6 +56,14 @@ pub enum BindError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// There is no memory to wait for it with.
+    #[error("the UDP sockets on port {port} can't be waited for")]
+    Wait {
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("a UDP socket on port {port} can't be made")]
     Other {
@@ -98,6 +107,7 @@ impl Sockets {
             ipv6: ipv6.map(|(socket, _)| socket),
             port,
             counters: Counters::default(),
+            alone: Alone::default(),
             outgoing: Vec::with_capacity(SEND_BATCH),
             marks: Vec::with_capacity(SEND_BATCH),
         })

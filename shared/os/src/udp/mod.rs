@@ -138,6 +138,7 @@ pub struct Sockets {
     ipv6: Option<Socket>,
     port: u16,
     counters: Counters,
+    alone: send::Alone,
     outgoing: Vec<Outgoing>,
     /// For each entry of `outgoing` where the queue stands after it.
     marks: Vec<send::Position>,

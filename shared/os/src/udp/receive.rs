@@ -1,5 +1,6 @@
 //! Receiving: as many buffers per call as there are, each with all datagrams that the kernel has merged.
 use std::io;
+use std::ops::Range;
 
 use shared::wg::{Ecn, Path};
 
@@ -17,9 +18,45 @@ const FEW: usize = 2;
 pub struct ReceiveBuffers {
     data: Box<[u8]>,
     incoming: Box<[Incoming]>,
-    received: usize,
+    /// What the last call received.
+    messages: Vec<Message>,
     /// Buffers of the next call: few where little comes, so that a packet that comes alone is quick.
     wanted: usize,
+}
+
+/// A buffer that was received.
+#[derive(Debug)]
+struct Message {
+    path: Path,
+    ecn: Ecn,
+    /// Its bytes among those of all.
+    range: Range<usize>,
+    /// Length of each datagram but the last.
+    stride: usize,
+}
+
+impl Message {
+    /// What came in the buffer with this number; `None` for what came truncated, or from nowhere.
+    fn read(number: usize, incoming: &Incoming) -> Option<Self> {
+        if incoming.truncated {
+            return None;
+        }
+        let told = control::decode(&incoming.control);
+        let start = number * BUFFER_LEN;
+        Some(Self {
+            path: Path {
+                remote: address::decode(&incoming.address)?,
+                local: told.local,
+            },
+            ecn: told.ecn,
+            range: start..start + incoming.length,
+            stride: told.segment_size.unwrap_or(incoming.length).max(1),
+        })
+    }
+
+    const fn datagrams(&self) -> usize {
+        (self.range.end - self.range.start).div_ceil(self.stride)
+    }
 }
 
 /// Datagrams of one sender.
@@ -47,46 +84,34 @@ impl Default for ReceiveBuffers {
         Self {
             data: vec![0; RECEIVE_BATCH * BUFFER_LEN].into_boxed_slice(),
             incoming: vec![Incoming::default(); RECEIVE_BATCH].into_boxed_slice(),
-            received: 0,
+            messages: Vec::with_capacity(RECEIVE_BATCH),
             wanted: FEW,
         }
     }
 }
 
 impl ReceiveBuffers {
+    /// Whether the last [`Sockets::receive`] received one datagram and no more.
+    pub fn is_one_datagram(&self) -> bool {
+        matches!(&*self.messages, [only] if only.datagrams() <= 1)
+    }
+
     /// What the last [`Sockets::receive`] received.
     pub fn received(&self) -> impl Iterator<Item = Received<'_>> {
-        self.incoming
-            .iter()
-            .zip(self.data.chunks_exact(BUFFER_LEN))
-            .take(self.received)
-            .filter_map(|(incoming, data)| read(incoming, data))
+        self.messages.iter().map(|message| Received {
+            path: message.path,
+            ecn: message.ecn,
+            bytes: self.data.get(message.range.clone()).unwrap_or_default(),
+            stride: message.stride,
+        })
     }
-}
-
-/// `None` for what came truncated, or from nowhere.
-fn read<'a>(incoming: &Incoming, data: &'a [u8]) -> Option<Received<'a>> {
-    if incoming.truncated {
-        return None;
-    }
-    let bytes = data.get(..incoming.length)?;
-    let told = control::decode(&incoming.control);
-    Some(Received {
-        path: Path {
-            remote: address::decode(&incoming.address)?,
-            local: told.local,
-        },
-        ecn: told.ecn,
-        bytes,
-        stride: told.segment_size.unwrap_or(bytes.len()).max(1),
-    })
 }
 
 impl Sockets {
     /// Receive what is there, without waiting. Returns whether there was something; an error is counted and says that
     /// nothing was received, never that the socket is of no more use.
     pub fn receive(&mut self, family: Family, buffers: &mut ReceiveBuffers) -> io::Result<bool> {
-        buffers.received = 0;
+        buffers.messages.clear();
         let Some(socket) = self.fd(family) else {
             return Ok(false);
         };
@@ -94,31 +119,33 @@ impl Sockets {
         let incoming = incoming.unwrap_or_default();
         match recvmmsg(socket, incoming, &mut buffers.data, BUFFER_LEN) {
             Ok(received) => {
-                buffers.received = received;
                 let all_filled = received == buffers.wanted;
                 buffers.wanted = if all_filled { RECEIVE_BATCH } else { FEW };
+                self.read(received, buffers);
+                Ok(received > 0)
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
-                return Ok(false);
+                Ok(false)
             }
             Err(error) => {
                 self.counters.rx_errors += 1;
-                return Err(error);
+                Err(error)
             }
         }
-        self.count(buffers);
-        Ok(buffers.received > 0)
     }
 
-    fn count(&mut self, buffers: &ReceiveBuffers) {
+    fn read(&mut self, received: usize, buffers: &mut ReceiveBuffers) {
         let counters = &mut self.counters;
-        let filled = buffers.incoming.iter().take(buffers.received);
-        counters.rx_truncated += filled.filter(|incoming| incoming.truncated).count() as u64;
-        for received in buffers.received() {
-            let datagrams = received.bytes.len().div_ceil(received.stride) as u64;
+        for (number, incoming) in buffers.incoming.iter().take(received).enumerate() {
+            counters.rx_truncated += u64::from(incoming.truncated);
+            let Some(message) = Message::read(number, incoming) else {
+                continue;
+            };
+            let datagrams = message.datagrams() as u64;
             counters.rx_datagrams += datagrams;
-            counters.rx_bytes += received.bytes.len() as u64;
+            counters.rx_bytes += message.range.len() as u64;
             counters.rx_merged += u64::from(datagrams > 1);
+            buffers.messages.push(message);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Sending.
 //!
-//! 1. [`Sockets::send_first`] walks over the runs of a queue with a [`Position`];
+//! A datagram that is alone goes at once ([`Sockets::send_alone`]), and if that fails, like all others:
+//!
+//! 1. [`Sockets::send_runs`] walks over the runs of a queue with a [`Position`];
 //! 2. [`Sockets::fill`] turns the next ones to the same socket into messages, as large as its [`SendRung`] allows;
 //! 3. one system call sends them; how far it came moves the position;
 //! 4. on an error [`Sockets::recover`] decides on the first unsent message: send it otherwise, or count and skip its run.
@@ -10,8 +12,8 @@ use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use shared::wg::TransmitQueue;
 use shared::wg::transmit::Run;
+use shared::wg::{Ecn, Path, TransmitQueue};
 
 use super::control::{self, Tell};
 use super::{Family, SendRung, Sockets, address};
@@ -32,6 +34,14 @@ pub(crate) struct Position {
     source_cleared: bool,
     /// Send the datagrams of this run one by one, to see whether `UDP_SEGMENT` was what the kernel refused.
     split: bool,
+}
+
+/// The message of the last datagram that was sent alone.
+#[derive(Debug, Default)]
+pub(crate) struct Alone {
+    /// Where to and with which ECN bits.
+    of: Option<(Path, Ecn)>,
+    message: Outgoing,
 }
 
 impl Position {
@@ -58,6 +68,37 @@ impl Sockets {
     /// should not ask again.
     pub fn send_first(&mut self, queue: &TransmitQueue, runs: usize) -> Option<IpAddr> {
         let runs = queue.runs().get(..runs).unwrap_or_default();
+        match runs {
+            [run] if run.segments() == 1 && self.send_alone(run, queue.bytes()) => None,
+            _ => self.send_runs(runs, queue.bytes()),
+        }
+    }
+
+    /// Send a datagram that is alone, as those of a quiet line are. Nothing of this path is in the cache then, so that its
+    /// length in instructions is what counts: the message of the datagram before is used again. Returns whether it was
+    /// sent; if not, what to do about it is decided elsewhere.
+    fn send_alone(&mut self, run: &Run, bytes: &[u8]) -> bool {
+        let (path, ecn) = (run.path, run.ecn);
+        if self.alone.of != Some((path, ecn)) {
+            self.alone = Alone {
+                of: Some((path, ecn)),
+                message: message(run, false, 0..0, None),
+            };
+        }
+        self.alone.message.range = run.range.clone();
+        let Some(socket) = self.socket(Family::of(path.remote)) else {
+            return false;
+        };
+        if sendmsg(socket.fd.as_fd(), &self.alone.message, bytes).is_err() {
+            return false;
+        }
+        self.counters.tx_calls += 1;
+        self.counters.tx_datagrams += 1;
+        self.counters.tx_bytes += run.range.len() as u64;
+        true
+    }
+
+    fn send_runs(&mut self, runs: &[Run], bytes: &[u8]) -> Option<IpAddr> {
         let mut unusable = None;
         let mut position = Position::default();
         let mut may_wait = true;
@@ -70,7 +111,7 @@ impl Sockets {
             };
             let rung = socket.offloads.send;
             self.fill(runs, position, family, rung);
-            match self.call(family, rung, queue.bytes()) {
+            match self.call(family, rung, bytes) {
                 Ok(0) => position = Position::of_run(position.run + 1), // an empty run: nothing to send
                 Ok(sent) => {
                     if position.source_cleared {

@@ -7,7 +7,7 @@ use shared::wg::{Ecn, Path, TransmitQueue};
 
 use super::*;
 use crate::netns;
-use crate::sys::poll;
+use crate::sys::poll::Poller;
 use crate::sys::socket::set_option;
 
 fn sockets(limits: Limits) -> Sockets {
@@ -56,7 +56,10 @@ fn receive(sockets: &mut Sockets, family: Family) -> Arrived {
     let mut arrived = Vec::new();
     loop {
         let fd = sockets.fd(family);
-        let [ready] = poll::readable([fd], Some(Duration::from_millis(100))).unwrap();
+        let [ready] = Poller::new([fd])
+            .unwrap()
+            .wait(Some(Duration::from_millis(100)))
+            .unwrap();
         if !ready {
             return arrived;
         }
@@ -343,13 +346,11 @@ fn sockets_wait_for_packets_without_reading() {
             far.fd(Family::Ipv6),
             Some(event.as_fd()),
         ];
-        assert_eq!(
-            poll::readable(fds, Some(Duration::ZERO)).unwrap(),
-            [false; 3]
-        );
+        let poller = Poller::new(fds).unwrap();
+        assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap(), [false; 3]);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(&[1], ("127.0.0.1", far.port())).unwrap();
-        let ready = poll::readable(fds, Some(Duration::from_secs(1))).unwrap();
+        let ready = poller.wait(Some(Duration::from_secs(1))).unwrap();
         assert_eq!(ready, [true, false, false]);
     });
 }
