@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use shared::offload::CoalesceKinds;
+use shared::wg::DropReason;
+use shared::wg::transmit::MAX_DATAGRAM;
 use shared_os::tun::Offload;
 use shared_os::udp::SendRung;
 
@@ -52,12 +54,11 @@ fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
     receiver
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
-    let any = (if address.is_ipv4() {
+    let any = if address.is_ipv4() {
         "0.0.0.0:0"
     } else {
         "[::]:0"
-    })
-    .to_owned();
+    };
     let sender = from.host.run(move || UdpSocket::bind(any).unwrap());
     for number in 0..50u8 {
         let length = if number == 49 { 300 } else { 1000 };
@@ -74,8 +75,32 @@ fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
     }
 }
 
+/// Send datagrams of the greatest size there is over IPv4: each comes in fragments.
+fn send_largest_over_udp(from: &Node, to: &Node, address: SocketAddr) {
+    let receiver = to.host.run(move || UdpSocket::bind(address).unwrap());
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let any = if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let sender = from.host.run(move || UdpSocket::bind(any).unwrap());
+    let mut buffer = vec![0; MAX_DATAGRAM + 1];
+    for shift in 0..3 {
+        let sent = &pattern(MAX_DATAGRAM + shift)[shift..];
+        sender.send_to(sent, address).unwrap();
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert!(buffer[..length] == *sent, "bytes were changed on the way");
+    }
+}
+
 fn near_and_far_talk(limits: Limits) -> Option<(Offloads, super::super::Counters)> {
-    let world = World::new(limits, limits)?;
+    Some(talk(&World::new(limits, limits)?))
+}
+
+fn talk(world: &World) -> (Offloads, super::super::Counters) {
     world.near.host.sh("ping -c 3 -i 0.05 -W 5 10.9.0.2");
     world.near.host.sh("ping -c 3 -i 0.05 -W 5 fd09::2");
     for (near, far) in [
@@ -85,12 +110,14 @@ fn near_and_far_talk(limits: Limits) -> Option<(Offloads, super::super::Counters
         exchange_over_tcp(&world.near, &world.far, SocketAddr::new(far, 7000));
         send_over_udp(&world.near, &world.far, SocketAddr::new(far, 7000));
         send_over_udp(&world.far, &world.near, SocketAddr::new(near, 7000));
+        send_largest_over_udp(&world.near, &world.far, SocketAddr::new(far, 7000));
+        send_largest_over_udp(&world.far, &world.near, SocketAddr::new(near, 7000));
     }
     let counters = wait_for(world.near.control.counters()).unwrap();
     let status = wait_for(world.near.control.status()).unwrap();
     assert_eq!(status.listen_port, super::world::LISTEN_PORT);
     assert!(status.peers[0].latest_handshake.is_some());
-    Some((wait_for(world.near.control.offloads()).unwrap(), counters))
+    (wait_for(world.near.control.offloads()).unwrap(), counters)
 }
 
 fn v6(text: &str) -> IpAddr {
@@ -119,6 +146,22 @@ fn tunnel_carries_tcp_and_udp_unchanged_with_everything_on() {
     assert_eq!(counters.tun.joined_writes_refused, 0, "{counters:?}");
     assert_eq!(counters.tun.write_errors, 0, "{counters:?}");
     assert_eq!(counters.tun.frames_malformed, 0, "{counters:?}");
+}
+
+#[test]
+fn tunnel_of_jumbo_packets_carries_tcp_and_udp_unchanged() {
+    for mtu in [9000, 65_000] {
+        let limits = Limits::default();
+        let Some(world) = World::with_mtu(mtu, limits, limits) else {
+            return;
+        };
+        let (_, counters) = talk(&world);
+        assert_eq!(counters.udp.tx_errors, 0, "{counters:?}");
+        assert_eq!(counters.udp.tx_too_big, 0, "{counters:?}");
+        let mut dropped = counters.drops.clone();
+        dropped.retain(|&(reason, count)| count > 0 && reason != DropReason::NoPeerForDestination);
+        assert_eq!(dropped, []);
+    }
 }
 
 #[test]

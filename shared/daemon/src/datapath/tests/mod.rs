@@ -8,4 +8,5 @@
 //! ```
 mod end_to_end;
 mod lifecycle;
+mod under_load;
 mod world;

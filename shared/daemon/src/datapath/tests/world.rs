@@ -12,6 +12,9 @@ use super::super::{Config, Control, Datapath, Limits};
 
 pub(super) const LISTEN_PORT: u16 = 51820;
 
+/// What the tunnel adds to a packet over IPv6: IP and UDP headers, WireGuard's header and tag.
+const OVERHEAD: u16 = 40 + 8 + 16 + 16;
+
 /// What runs in a host: a closure on its thread.
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -107,10 +110,15 @@ pub(super) struct World {
 impl World {
     /// `None` in an unprivileged run.
     pub(super) fn new(near_limits: Limits, far_limits: Limits) -> Option<Self> {
+        Self::with_mtu(1420, near_limits, far_limits)
+    }
+
+    /// With another MTU of the tunnel, and as much as it needs for the cable.
+    pub(super) fn with_mtu(mtu: u16, near_limits: Limits, far_limits: Limits) -> Option<Self> {
         let (near, far) = (Host::new()?, Host::new()?);
-        connect(&near, &far);
-        let near = Node::new(near, 1, near_limits);
-        let far = Node::new(far, 2, far_limits);
+        connect(&near, &far, mtu + OVERHEAD);
+        let near = Node::new(near, 1, mtu, near_limits);
+        let far = Node::new(far, 2, mtu, far_limits);
         let world = Self { near, far };
         world
             .near
@@ -123,7 +131,7 @@ impl World {
 }
 
 /// A veth pair between the hosts, with addresses.
-fn connect(near: &Host, far: &Host) {
+fn connect(near: &Host, far: &Host, mtu: u16) {
     let far_tid = far.namespace.split('/').nth(4).unwrap();
     near.sh(&format!(
         "ip link add veth type veth peer name veth netns {far_tid}"
@@ -132,18 +140,22 @@ fn connect(near: &Host, far: &Host) {
         host.sh(&format!(
             "ip address add 192.0.2.{number}/24 dev veth; \
              ip address add 2001:db8::{number}/64 dev veth nodad; \
-             ip link set veth up"
+             ip link set veth mtu {mtu} up"
         ));
     }
 }
 
 impl Node {
-    fn new(host: Host, number: u8, limits: Limits) -> Self {
-        let datapath = host.run(move || Datapath::start(config(limits)).unwrap());
+    fn new(host: Host, number: u8, mtu: u16, limits: Limits) -> Self {
+        let config = Config {
+            mtu,
+            ..config(limits)
+        };
+        let datapath = host.run(move || Datapath::start(config).unwrap());
         host.sh(&format!(
             "ip address add 10.9.0.{number}/24 dev wg0; \
              ip address add fd09::{number}/64 dev wg0 nodad; \
-             ip link set wg0 mtu 1420 up"
+             ip link set wg0 mtu {mtu} up"
         ));
         let key = PrivateKey::from_bytes([number; 32]);
         let control = datapath.control();
