@@ -107,16 +107,18 @@ pub(crate) fn chosen(options: &Options) -> Result<(Vec<Implementation>, Vec<Miss
         .map(|text| added(text))
         .chain(options.add_ours.iter().map(|text| added_ours(text)))
         .collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = if let Some(only) = &options.only {
+    let mut names: Vec<String> = if let Some(only) = &options.only {
         only.split(',').map(str::to_owned).collect()
     } else {
         // The bare device says little more than ours with a configuration: only for who asks for it.
         let standard = known.iter().map(|(name, _)| (*name).to_owned());
-        let standard = standard.filter(|name| name != OURS_BARE);
-        standard
-            .chain(added.iter().map(|one| one.name.clone()))
-            .collect()
+        standard.filter(|name| name != OURS_BARE).collect()
     };
+    for one in &added {
+        if !names.contains(&one.name) {
+            names.push(one.name.clone()); // who adds one wants it measured
+        }
+    }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in names {
         if let Some(one) = added.iter().find(|one| one.name == name) {

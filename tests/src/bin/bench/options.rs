@@ -17,7 +17,7 @@ use crate::helper::Helper;
 #[derive(Debug, Parser)]
 #[command(name = "script/bench", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
-    /// What to measure, comma-separated; everything but ours-bare if not given
+    /// What to measure beside what is added, comma-separated; everything but ours-bare if not given
     #[arg(long, value_name = "NAME,…")]
     pub(crate) only: Option<String>,
     /// Which tests, comma-separated, in this order
