@@ -48,8 +48,8 @@ fn exchange_over_tcp(from: &Node, to: &Node, address: SocketAddr) {
     assert!(received == sent, "bytes were changed on the way");
 }
 
-/// Send datagrams of one size, which the kernel may join, and compare those that arrive.
-fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
+/// A socket to send with, and one that receives at this address.
+fn udp_sockets(from: &Node, to: &Node, address: SocketAddr) -> (UdpSocket, UdpSocket) {
     let receiver = to.host.run(move || UdpSocket::bind(address).unwrap());
     receiver
         .set_read_timeout(Some(Duration::from_secs(5)))
@@ -60,6 +60,12 @@ fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
         "[::]:0"
     };
     let sender = from.host.run(move || UdpSocket::bind(any).unwrap());
+    (sender, receiver)
+}
+
+/// Send datagrams of one size, which the kernel may join, and compare those that arrive.
+fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
+    let (sender, receiver) = udp_sockets(from, to, address);
     for number in 0..50u8 {
         let length = if number == 49 { 300 } else { 1000 };
         sender.send_to(&vec![number; length], address).unwrap();
@@ -77,16 +83,7 @@ fn send_over_udp(from: &Node, to: &Node, address: SocketAddr) {
 
 /// Send datagrams of the greatest size there is over IPv4: each comes in fragments.
 fn send_largest_over_udp(from: &Node, to: &Node, address: SocketAddr) {
-    let receiver = to.host.run(move || UdpSocket::bind(address).unwrap());
-    receiver
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    let any = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let sender = from.host.run(move || UdpSocket::bind(any).unwrap());
+    let (sender, receiver) = udp_sockets(from, to, address);
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
     for shift in 0..3 {
         let sent = &pattern(MAX_DATAGRAM + shift)[shift..];
