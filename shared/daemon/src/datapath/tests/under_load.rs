@@ -2,7 +2,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,9 @@ fn bulk(
     }
 }
 
+/// What follows the last number. It is sent after the others and may be as little lost as they.
+const END: u64 = u64::MAX;
+
 /// Send numbered datagrams, one each millisecond, until told to stop; the receiver wants each of them in its turn. Returns
 /// how many.
 fn numbers(
@@ -88,35 +91,35 @@ fn numbers(
     receiver
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
-    let sent = Arc::new(AtomicU64::new(0));
-    let all_sent = Arc::new(AtomicBool::new(false));
     let sender = from.host.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    let sending = thread::spawn({
-        let (sent, all_sent) = (Arc::clone(&sent), Arc::clone(&all_sent));
-        move || {
-            while !stop.load(Ordering::Relaxed) {
-                let number = sent.load(Ordering::Relaxed);
-                sender.send_to(&number.to_be_bytes(), address).unwrap();
-                sent.store(number + 1, Ordering::Release);
-                thread::sleep(Duration::from_millis(1));
-            }
-            all_sent.store(true, Ordering::Release);
+    let sending = thread::spawn(move || {
+        let send = |number: u64| sender.send_to(&number.to_be_bytes(), address).unwrap();
+        let mut number = 0;
+        while !stop.load(Ordering::Relaxed) {
+            send(number);
+            number += 1;
+            thread::sleep(Duration::from_millis(1));
         }
+        send(END);
+        number
     });
     let receiving = thread::spawn(move || {
         let mut expected = 0_u64;
-        while !(all_sent.load(Ordering::Acquire) && expected == sent.load(Ordering::Acquire)) {
+        loop {
             let mut buffer = [0; 8];
             let length = receiver.recv(&mut buffer).expect("the next number");
             assert_eq!(length, 8);
-            assert_eq!(u64::from_be_bytes(buffer), expected, "the next number");
+            match u64::from_be_bytes(buffer) {
+                END => return expected,
+                number => assert_eq!(number, expected, "the next number"),
+            }
             expected += 1;
         }
-        expected
     });
     move || {
-        sending.join().unwrap();
-        receiving.join().unwrap()
+        let (sent, received) = (sending.join().unwrap(), receiving.join().unwrap());
+        assert_eq!(received, sent, "numbers received of those sent");
+        sent
     }
 }
 
