@@ -184,6 +184,7 @@ impl<P: Product> App<P> {
         self.write_status().await;
         notify(&[sd_notify::NotifyState::Ready]);
         self.say_ready().await;
+        process::return_freed_memory();
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut endpoints = tokio::time::interval(ENDPOINTS_INTERVAL);
@@ -244,6 +245,7 @@ impl<P: Product> App<P> {
             }
         }
         self.write_status().await;
+        process::return_freed_memory();
         notify(&[sd_notify::NotifyState::Ready]);
     }
 

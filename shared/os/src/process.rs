@@ -107,6 +107,12 @@ pub fn raise_file_limit() -> io::Result<u64> {
     syscall::raise_file_limit()
 }
 
+/// Gives memory that was freed back to the system, as far as it makes whole pages: after a start or a new configuration,
+/// which need much for a moment. Does nothing where the C library does so by itself.
+pub fn return_freed_memory() {
+    syscall::trim_heap();
+}
+
 /// Keeps keys out of swap. Fails without `CAP_IPC_LOCK` where the limit for locked memory is small (`LimitMEMLOCK=` in
 /// systemd): worth a warning, not an end.
 pub fn lock_memory() -> io::Result<()> {
@@ -191,6 +197,29 @@ mod tests {
         if values[1] != "unlimited" {
             assert_eq!(limit.to_string(), values[1]);
         }
+    }
+
+    #[test]
+    fn freed_memory_is_given_back() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+            let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+            kilobytes.parse::<usize>().unwrap()
+        };
+        let block = |number: usize| vec![1_u8; 1000 + number % 7];
+        let mut blocks: Vec<_> = (0..32_000).map(block).collect();
+        // Every tenth stays, so that the end of the heap does not come down by itself.
+        let mut number = 0;
+        blocks.retain(|_| {
+            number += 1;
+            number % 10 == 0
+        });
+        let before = resident();
+        return_freed_memory();
+        let after = resident();
+        assert_eq!(blocks.len(), 3200);
+        assert!(after + 8_000 < before, "{before} kB, then {after} kB");
     }
 
     #[test]
