@@ -54,6 +54,8 @@ impl Device {
         result
     }
 
+    #[cold] // beside data: what is done with each message stays short
+    #[inline(never)]
     fn handle_initiation(
         &mut self,
         path: Path,
@@ -99,6 +101,8 @@ impl Device {
 
     /// No cookie is demanded for a response, not even under load: it must name one of our last two initiations, and
     /// each of them allows only a few tries.
+    #[cold]
+    #[inline(never)]
     fn handle_response(
         &mut self,
         path: Path,
@@ -128,6 +132,8 @@ impl Device {
     }
 
     /// A cookie reply moves no endpoint: only who made it is authenticated, not that it is new.
+    #[cold]
+    #[inline(never)]
     fn handle_cookie_reply(
         &mut self,
         receiver_index: u32,

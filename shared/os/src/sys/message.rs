@@ -1,4 +1,4 @@
-//! `recvmmsg(2)`, `sendmmsg(2)` and `sendmsg(2)`.
+//! `recvmmsg(2)`, `recvmsg(2)`, `sendmmsg(2)` and `sendmsg(2)`.
 //!
 //! Only pointers are put together here. Socket addresses and control messages are bytes that
 //! [`udp::address`](crate::udp::address) and [`udp::control`](crate::udp::control) read and write.
@@ -12,8 +12,8 @@ use super::check;
 /// Most messages of one call to send.
 pub(crate) const SEND_BATCH: usize = 32;
 
-/// Most messages of one call to receive.
-pub(crate) const RECEIVE_BATCH: usize = 8;
+/// Most messages of one call to receive: 4 that the kernel has merged are 256 KB, which the second-level cache holds.
+pub(crate) const RECEIVE_BATCH: usize = 4;
 
 /// Bytes of a `sockaddr_in6`, the longest address used here.
 pub(crate) const ADDRESS_LEN: usize = 28;
@@ -85,12 +85,42 @@ fn empty_headers<const N: usize>() -> [libc::mmsghdr; N] {
     unsafe { std::mem::zeroed() }
 }
 
+const fn empty_header() -> libc::msghdr {
+    // SAFETY: a header is plain data (numbers and pointers) for which all zeros is a value.
+    unsafe { std::mem::zeroed() }
+}
+
 const fn empty_vectors<const N: usize>() -> [libc::iovec; N] {
     const EMPTY: libc::iovec = libc::iovec {
         iov_base: std::ptr::null_mut(),
         iov_len: 0,
     };
     [EMPTY; N]
+}
+
+/// Make `header` ask for an address, control messages and the bytes that `vector` then points to.
+const fn expect(
+    header: &mut libc::msghdr,
+    vector: &mut libc::iovec,
+    incoming: &mut Incoming,
+    data: &mut [u8],
+) {
+    vector.iov_base = data.as_mut_ptr().cast();
+    vector.iov_len = data.len();
+    header.msg_name = incoming.address.bytes.as_mut_ptr().cast();
+    header.msg_namelen = 28;
+    header.msg_control = incoming.control.bytes.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_LEN as _;
+    header.msg_iov = vector;
+    header.msg_iovlen = 1;
+}
+
+/// Note what the kernel wrote to the header, and how many bytes it received.
+const fn note(incoming: &mut Incoming, header: &libc::msghdr, length: usize) {
+    incoming.length = length;
+    incoming.address.length = header.msg_namelen;
+    incoming.control.length = header.msg_controllen as _;
+    incoming.truncated = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
 }
 
 /// Receive into the chunks of `data`, of `chunk_len` bytes each, one message per chunk and entry of `incoming`, but no
@@ -101,33 +131,12 @@ pub(crate) fn recvmmsg(
     data: &mut [u8],
     chunk_len: usize,
 ) -> io::Result<usize> {
-    if incoming.len() <= 2 {
-        receive::<2>(socket, incoming, data, chunk_len)
-    } else {
-        receive::<RECEIVE_BATCH>(socket, incoming, data, chunk_len)
-    }
-}
-
-fn receive<const N: usize>(
-    socket: BorrowedFd<'_>,
-    incoming: &mut [Incoming],
-    data: &mut [u8],
-    chunk_len: usize,
-) -> io::Result<usize> {
-    let mut headers = empty_headers::<N>();
-    let mut vectors = empty_vectors::<N>();
+    let mut headers = empty_headers::<RECEIVE_BATCH>();
+    let mut vectors = empty_vectors::<RECEIVE_BATCH>();
     let mut count: libc::c_uint = 0;
     let slots = incoming.iter_mut().zip(data.chunks_exact_mut(chunk_len));
     for ((slot, chunk), (entry, vector)) in slots.zip(headers.iter_mut().zip(&mut vectors)) {
-        vector.iov_base = chunk.as_mut_ptr().cast();
-        vector.iov_len = chunk.len();
-        let header = &mut entry.msg_hdr;
-        header.msg_name = slot.address.bytes.as_mut_ptr().cast();
-        header.msg_namelen = 28;
-        header.msg_control = slot.control.bytes.as_mut_ptr().cast();
-        header.msg_controllen = CONTROL_LEN as _;
-        header.msg_iov = vector;
-        header.msg_iovlen = 1;
+        expect(&mut entry.msg_hdr, vector, slot, chunk);
         count += 1;
     }
     let no_timeout = std::ptr::null_mut();
@@ -138,13 +147,26 @@ fn receive<const N: usize>(
         check(unsafe { libc::recvmmsg(socket.as_raw_fd(), pointer, count, 0, no_timeout) })?;
     let received = usize::try_from(received).unwrap_or(0);
     for (slot, entry) in incoming.iter_mut().zip(&headers).take(received) {
-        slot.length = entry.msg_len as usize;
-        slot.address.length = entry.msg_hdr.msg_namelen;
-        slot.control.length = entry.msg_hdr.msg_controllen as _;
-        let lost = libc::MSG_TRUNC | libc::MSG_CTRUNC;
-        slot.truncated = entry.msg_hdr.msg_flags & lost != 0;
+        note(slot, &entry.msg_hdr, entry.msg_len as usize);
     }
     Ok(received)
+}
+
+/// Receive one message into `data`.
+pub(crate) fn recvmsg(
+    socket: BorrowedFd<'_>,
+    incoming: &mut Incoming,
+    data: &mut [u8],
+) -> io::Result<()> {
+    let mut header = empty_header();
+    let [mut vector] = empty_vectors();
+    expect(&mut header, &mut vector, incoming, data);
+    // SAFETY: the header points to an address, a control buffer and a vector with their true lengths, all of which live
+    // until the call returns and to which no other pointer leads.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
+    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    note(incoming, &header, length);
+    Ok(())
 }
 
 /// Make `header` describe the message, whose bytes `vector` then points to. The kernel only reads through these pointers.
@@ -202,8 +224,7 @@ fn send<const N: usize>(
 
 /// Send one message whose bytes lie in `bytes`.
 pub(crate) fn sendmsg(socket: BorrowedFd<'_>, outgoing: &Outgoing, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: the header is plain data (numbers and pointers) for which all zeros is a value.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut header = empty_header();
     let [mut vector] = empty_vectors();
     describe(&mut header, &mut vector, outgoing, bytes);
     // SAFETY: the header points to an address, control messages and a vector with their true lengths, all of which live

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use bind::BindError;
-pub use receive::{ReceiveBuffers, Received};
+pub use receive::{Most, ReceiveBuffers, Received};
 
 use crate::sys::message::Outgoing;
 

@@ -1,17 +1,24 @@
 //! Receiving: as many buffers per call as there are, each with all datagrams that the kernel has merged.
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use shared::wg::{Ecn, Path};
 
 use super::{Family, Sockets, address, control};
-use crate::sys::message::{Incoming, RECEIVE_BATCH, recvmmsg};
+use crate::sys::message::{Incoming, RECEIVE_BATCH, recvmmsg, recvmsg};
 
 /// Room for the largest merged buffer: `UDP_GRO` merges up to 65,535 bytes with headers.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// Buffers of a call after one that did not fill all.
-const FEW: usize = 2;
+/// How much a call may receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Most {
+    /// One buffer: the quickest for a datagram that comes alone.
+    One,
+    /// As many buffers as there are, up to a limit.
+    Batch,
+}
 
 /// Room for one receive call, reused; which socket it was received from does not matter.
 #[derive(Debug)]
@@ -20,8 +27,6 @@ pub struct ReceiveBuffers {
     incoming: Box<[Incoming]>,
     /// What the last call received.
     messages: Vec<Message>,
-    /// Buffers of the next call: few where little comes, so that a packet that comes alone is quick.
-    wanted: usize,
 }
 
 /// A buffer that was received.
@@ -85,12 +90,19 @@ impl Default for ReceiveBuffers {
             data: vec![0; RECEIVE_BATCH * BUFFER_LEN].into_boxed_slice(),
             incoming: vec![Incoming::default(); RECEIVE_BATCH].into_boxed_slice(),
             messages: Vec::with_capacity(RECEIVE_BATCH),
-            wanted: FEW,
         }
     }
 }
 
 impl ReceiveBuffers {
+    fn receive_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let data = self.data.get_mut(..BUFFER_LEN);
+        let (Some(incoming), Some(data)) = (self.incoming.first_mut(), data) else {
+            return Ok(0);
+        };
+        recvmsg(socket, incoming, data).map(|()| 1)
+    }
+
     /// Whether the last [`Sockets::receive`] received one datagram and no more.
     pub fn is_one_datagram(&self) -> bool {
         matches!(&*self.messages, [only] if only.datagrams() <= 1)
@@ -110,17 +122,22 @@ impl ReceiveBuffers {
 impl Sockets {
     /// Receive what is there, without waiting. Returns whether there was something; an error is counted and says that
     /// nothing was received, never that the socket is of no more use.
-    pub fn receive(&mut self, family: Family, buffers: &mut ReceiveBuffers) -> io::Result<bool> {
+    pub fn receive(
+        &mut self,
+        family: Family,
+        most: Most,
+        buffers: &mut ReceiveBuffers,
+    ) -> io::Result<bool> {
         buffers.messages.clear();
         let Some(socket) = self.fd(family) else {
             return Ok(false);
         };
-        let incoming = buffers.incoming.get_mut(..buffers.wanted);
-        let incoming = incoming.unwrap_or_default();
-        match recvmmsg(socket, incoming, &mut buffers.data, BUFFER_LEN) {
+        let received = match most {
+            Most::One => buffers.receive_one(socket),
+            Most::Batch => recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN),
+        };
+        match received {
             Ok(received) => {
-                let all_filled = received == buffers.wanted;
-                buffers.wanted = if all_filled { RECEIVE_BATCH } else { FEW };
                 self.read(received, buffers);
                 Ok(received > 0)
             }

@@ -54,6 +54,7 @@ type Arrived = Vec<(Path, Ecn, Vec<Vec<u8>>)>;
 fn receive(sockets: &mut Sockets, family: Family) -> Arrived {
     let mut buffers = ReceiveBuffers::default();
     let mut arrived = Vec::new();
+    let mut turns = [Most::One, Most::Batch].into_iter().cycle();
     loop {
         let fd = sockets.fd(family);
         let [ready] = Poller::new([fd])
@@ -63,7 +64,8 @@ fn receive(sockets: &mut Sockets, family: Family) -> Arrived {
         if !ready {
             return arrived;
         }
-        if sockets.receive(family, &mut buffers).unwrap() {
+        let most = turns.next().unwrap();
+        if sockets.receive(family, most, &mut buffers).unwrap() {
             for received in buffers.received() {
                 let datagrams = received.datagrams().map(<[u8]>::to_vec).collect();
                 arrived.push((received.path, received.ecn, datagrams));
