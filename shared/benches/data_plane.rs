@@ -13,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use ipnetwork::IpNetwork;
 use shared::model::PrivateKey;
 use shared::offload::{
-    CoalesceKinds, Coalescer, GsoKind, SEGMENT_TAILROOM, VnetHdr, Write, segments,
+    CoalesceKinds, Coalescer, FRAME_TAILROOM, GsoKind, VnetHdr, Write, segments,
 };
 use shared::wg::{
     AllowedIpChange, Device, DeviceChange, Ecn, OutboundPacket, PacketBuffer, Path, PeerChange,
@@ -102,7 +102,7 @@ fn open(criterion: &mut Criterion) {
 /// A large packet of the kernel to packets for the network, in place.
 fn segment(criterion: &mut Criterion) {
     let frame = tso_frame();
-    let length = frame.len() - SEGMENT_TAILROOM;
+    let length = frame.len() - FRAME_TAILROOM;
     let mut group = criterion.benchmark_group("segment");
     group.throughput(Throughput::Bytes(length as u64));
     group.bench_function(BenchmarkId::from_parameter(SEGMENTS), |bencher| {
@@ -124,7 +124,7 @@ fn segment(criterion: &mut Criterion) {
 /// Packets of one flow to one write, checksums verified.
 fn coalesce(criterion: &mut Criterion) {
     let mut frame = tso_frame();
-    let length = frame.len() - SEGMENT_TAILROOM;
+    let length = frame.len() - FRAME_TAILROOM;
     let mut segments = segments(&mut frame, length).expect("a valid frame");
     let mut packets = Vec::new();
     while let Some(OutboundPacket { buffer, length }) = segments.next_packet() {
@@ -341,7 +341,7 @@ fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, length: usize) -> Vec<u8> {
 /// A packet as it comes from TUN, with the room behind it that the device may use.
 fn outbound(from: Ipv4Addr, to: Ipv4Addr, length: usize) -> Vec<u8> {
     let mut packet = ipv4_header(from, to, length);
-    packet.resize(length + SEGMENT_TAILROOM, 7);
+    packet.resize(length + FRAME_TAILROOM, 7);
     packet
 }
 
@@ -362,7 +362,7 @@ fn tso_frame() -> Vec<u8> {
     frame.extend([0x80, 0x10, 0x7f, 0xff, 0, 0, 0, 0]);
     frame.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
     frame.extend((0..=u8::MAX).cycle().take(SEGMENTS * SEGMENT));
-    frame.resize(frame.len() + SEGMENT_TAILROOM, 0);
+    frame.resize(frame.len() + FRAME_TAILROOM, 0);
     frame
 }
 

@@ -11,7 +11,7 @@ use crate::model::PrivateKey;
 use crate::offload::segment::tests::cut;
 use crate::offload::testing::{Form, Parts, packet, super_frame};
 use crate::offload::{
-    Backlog, CoalesceKinds, Coalescer, Frame, SEGMENT_TAILROOM, Turn, VNET_HDR_LEN, Write, segments,
+    Backlog, CoalesceKinds, Coalescer, FRAME_TAILROOM, Frame, Turn, VNET_HDR_LEN, Write, segments,
 };
 use crate::wg::{
     AllowedIpChange, Device, DeviceChange, Ecn, PacketBuffer, Path, PeerChange, TransmitQueue,
@@ -271,7 +271,7 @@ impl Tunnel {
     /// One frame of the kernel, in its turn.
     fn take(&mut self, frame: &[u8], time_left: bool) {
         let mut buffer = frame.to_vec();
-        buffer.resize(frame.len() + SEGMENT_TAILROOM, 0xaa);
+        buffer.resize(frame.len() + FRAME_TAILROOM, 0xaa);
         match self.backlog.turn_of(frame, time_left) {
             Turn::Now => self.encapsulate(&mut buffer, frame.len()),
             Turn::Later(key) => {

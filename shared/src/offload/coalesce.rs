@@ -19,7 +19,7 @@ mod group;
 use candidate::{Candidate, Look, Shape};
 use group::{Group, Joined};
 
-use super::segment::{SEGMENT_TAILROOM, Segments, segments};
+use super::segment::{FRAME_TAILROOM, Segments, segments};
 use super::vnet_hdr::{VNET_HDR_LEN, VnetHdr};
 
 /// Flows that may have an open group at a time; for a new one the oldest group is closed.
@@ -32,7 +32,7 @@ const MAX_GROUP: usize = 128;
 const MAX_PACKET: usize = 65_535;
 
 /// Room for a group: what is written, and what cutting it again needs.
-const GROUP_LEN: usize = VNET_HDR_LEN + MAX_PACKET + SEGMENT_TAILROOM;
+const GROUP_LEN: usize = VNET_HDR_LEN + MAX_PACKET + FRAME_TAILROOM;
 
 /// Which kinds of packets may be joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,5 +11,5 @@ pub mod vnet_hdr;
 
 pub use backlog::{Backlog, Frame, Turn};
 pub use coalesce::{CoalesceKinds, Coalescer, SuperKind, Write};
-pub use segment::{SEGMENT_TAILROOM, SegmentError, Segments, segments};
+pub use segment::{FRAME_TAILROOM, SEGMENT_TAILROOM, SegmentError, Segments, segments};
 pub use vnet_hdr::{GsoKind, VNET_HDR_LEN, VnetHdr};

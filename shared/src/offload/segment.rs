@@ -4,13 +4,16 @@
 //! 2. a packet of its own gets its checksum completed ([`complete_checksum`]);
 //! 3. a large packet of TCP segments or UDP datagrams is cut ([`Template`]): [`Segments::next_packet`] writes the header
 //!    of each segment **in front of its payload inside the buffer**, over bytes that have been sent already, so that no
-//!    payload is copied.
+//!    payload is copied. The headers themselves are copied to the end of the buffer first.
 use super::vnet_hdr::{GsoKind, VNET_HDR_LEN, VnetHdr};
 use crate::wg::device::OutboundPacket;
 use crate::wire::{checksum::Sum, ipv4, ipv6, protocol, put, tcp, udp};
 
-/// Bytes that must be free behind the frame: [`OutboundPacket`] promises them behind every packet.
+/// Bytes behind every packet that may be used, as [`OutboundPacket`] promises.
 pub const SEGMENT_TAILROOM: usize = 16;
+
+/// Bytes that must be free behind a frame: those, and room for a copy of its headers.
+pub const FRAME_TAILROOM: usize = SEGMENT_TAILROOM + MAX_HEADERS_LEN;
 
 /// Longest chain of headers of a large packet; longer ones (many IPv6 extension headers) are refused.
 const MAX_HEADERS_LEN: usize = 256;
@@ -35,7 +38,7 @@ pub enum SegmentError {
 /// The packets of one frame, each handed out in place.
 #[derive(Debug)]
 pub struct Segments<'a> {
-    /// The frame without its virtio-net header, and the tailroom.
+    /// The frame without its virtio-net header, and [`SEGMENT_TAILROOM`].
     buffer: &'a mut [u8],
     /// Bytes of the large packet.
     length: usize,
@@ -43,29 +46,27 @@ pub struct Segments<'a> {
     sent: usize,
     /// Packets that were handed out; counts like the field of IPv4, modulo 2^16.
     index: u16,
-    form: Form,
+    form: Form<'a>,
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one frame; a box would be an allocation on the packet path"
-)]
-enum Form {
+enum Form<'a> {
     Whole,
-    Cut(Template),
+    Cut(Template<'a>),
     Finished,
 }
 
 /// Cut the frame of `length` bytes at the start of `buffer` into packets.
 pub fn segments(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, SegmentError> {
-    let room = buffer.len();
+    if length < VNET_HDR_LEN || length + FRAME_TAILROOM > buffer.len() {
+        return Err(SegmentError::Length(length));
+    }
     let (header, buffer) = buffer
         .split_first_chunk_mut::<VNET_HDR_LEN>()
         .ok_or(SegmentError::Length(length))?;
-    if length < VNET_HDR_LEN || length + SEGMENT_TAILROOM > room {
-        return Err(SegmentError::Length(length));
-    }
+    let (buffer, copy) = buffer
+        .split_last_chunk_mut::<MAX_HEADERS_LEN>()
+        .ok_or(SegmentError::Length(length))?;
     let header = VnetHdr::parse(header).map_err(SegmentError::UnknownKind)?;
     let length = length - VNET_HDR_LEN;
     let packet = buffer.get_mut(..length).unwrap_or_default();
@@ -75,7 +76,7 @@ pub fn segments(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, Segmen
         }
         Form::Whole
     } else {
-        Form::Cut(Template::parse(packet, header).ok_or(SegmentError::Headers)?)
+        Form::Cut(Template::parse(packet, header, copy).ok_or(SegmentError::Headers)?)
     };
     Ok(Segments {
         buffer,
@@ -116,9 +117,9 @@ impl Segments<'_> {
             }
             Form::Cut(template) => {
                 let start = self.sent; // the payload of this segment starts `headers` bytes later
-                let left = self.length - template.length - start;
+                let left = self.length - template.headers.len() - start;
                 let size = left.min(template.segment_size);
-                let length = template.length + size;
+                let length = template.headers.len() + size;
                 let buffer = self
                     .buffer
                     .get_mut(start..start + length + SEGMENT_TAILROOM)?;
@@ -141,10 +142,8 @@ impl Segments<'_> {
 
 /// The headers of a large packet. A copy, since short segments overwrite the original while it is still needed.
 #[derive(Debug)]
-struct Template {
-    headers: [u8; MAX_HEADERS_LEN],
-    /// Bytes of all headers.
-    length: usize,
+struct Template<'a> {
+    headers: &'a [u8],
     /// Bytes of payload per segment; not zero.
     segment_size: usize,
     network: Network,
@@ -177,9 +176,9 @@ enum Transport {
     Udp,
 }
 
-impl Template {
-    /// Find the headers. Their length comes from the headers themselves: `hdr_len` is only a hint.
-    fn parse(packet: &[u8], header: VnetHdr) -> Option<Self> {
+impl<'a> Template<'a> {
+    /// Find the headers and copy them. Their length comes from the headers themselves: `hdr_len` is only a hint.
+    fn parse(packet: &[u8], header: VnetHdr, copy: &'a mut [u8; MAX_HEADERS_LEN]) -> Option<Self> {
         let (network, protocol, transport_offset, pseudo_header) = match packet.first()? >> 4 {
             4 => {
                 // The total length of a large packet is right, but not needed: `packet` ends where the frame ends.
@@ -220,13 +219,10 @@ impl Template {
         if segment_size == 0 {
             return None;
         }
-        let mut headers = [0; MAX_HEADERS_LEN];
-        headers
-            .get_mut(..length)?
-            .copy_from_slice(packet.get(..length)?);
+        let headers = copy.get_mut(..length)?;
+        headers.copy_from_slice(packet.get(..length)?);
         Some(Self {
             headers,
-            length,
             segment_size,
             network,
             transport,
@@ -246,9 +242,8 @@ impl Template {
     fn write(&self, segment: &mut [u8], place: Place) {
         let Place { sent, index, last } = place;
         let length = segment.len();
-        let headers = self.headers.get(..self.length).unwrap_or_default();
-        if let Some(room) = segment.get_mut(..headers.len()) {
-            room.copy_from_slice(headers);
+        if let Some(room) = segment.get_mut(..self.headers.len()) {
+            room.copy_from_slice(self.headers);
         }
         let Some((network, message)) = segment.split_at_mut_checked(self.transport_offset) else {
             return; // `parse` has checked that the transport header is part of the headers

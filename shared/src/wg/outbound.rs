@@ -4,7 +4,6 @@
 //! 2. `AllowedIps::peer_of`: the longest network with the destination says to whom.
 //! 3. [`padded_length`], [`with_zeroed_tail`]: lengths on the wire tell less.
 //! 4. `Peer::send`: a data message in the queue, or a place among the staged packets and an initiation.
-use std::ops::Range;
 use std::time::Instant;
 
 use super::constants::PADDING_MULTIPLE;
@@ -49,7 +48,7 @@ impl Device {
             .ok_or(DropReason::NoPeerForDestination)?;
         let padded = padded_length(length, self.mtu);
         let drops = &mut self.drops;
-        let result = with_zeroed_tail(buffer, length..padded, |padded| {
+        let result = with_zeroed_tail(buffer, length, padded, |padded| {
             // RFC 6040 §4.1, normal mode: the outer header carries the ECN bits of the inner one.
             peer.send(padded, header.ecn, out, drops, now)
         });
@@ -65,26 +64,29 @@ fn padded_length(length: usize, mtu: usize) -> usize {
         .min(mtu.max(length))
 }
 
-/// Call `send` with the packet and its padding; behind the packet there is foreign data, which is put back.
+/// Call `send` with the packet and its padding; behind the packet there is foreign data, which is put back. What may have
+/// to be cleared is a number of 16 bytes: clearing as many as are meant would be a call of the C library.
 fn with_zeroed_tail(
     buffer: &mut [u8],
-    padding: Range<usize>,
+    length: usize,
+    padded: usize,
     send: impl FnOnce(&[u8]) -> Result<(), DropReason>,
 ) -> Result<(), DropReason> {
-    let mut saved = [0; PADDING_MULTIPLE];
-    let (Some(tail), Some(saved)) = (
-        buffer.get_mut(padding.clone()),
-        saved.get_mut(..padding.len()),
-    ) else {
-        return Err(DropReason::MalformedPacket);
-    };
-    saved.copy_from_slice(tail);
-    tail.fill(0);
-    let result = send(buffer.get(..padding.end).unwrap_or_default());
-    if let Some(tail) = buffer.get_mut(padding) {
-        tail.copy_from_slice(saved);
+    let tail = room_behind(buffer, length).ok_or(DropReason::MalformedPacket)?;
+    let saved = *tail;
+    let padding_bits = u32::try_from(8 * (padded - length)).unwrap_or(u32::MAX);
+    let kept = u128::MAX.checked_shl(padding_bits).unwrap_or(0);
+    *tail = (u128::from_le_bytes(saved) & kept).to_le_bytes();
+    let result = send(buffer.get(..padded).unwrap_or_default());
+    if let Some(tail) = room_behind(buffer, length) {
+        *tail = saved;
     }
     result
+}
+
+/// What stands behind the packet, as far as padding may go.
+fn room_behind(buffer: &mut [u8], length: usize) -> Option<&mut [u8; PADDING_MULTIPLE]> {
+    buffer.get_mut(length..)?.first_chunk_mut()
 }
 
 #[cfg(test)]
@@ -106,14 +108,14 @@ mod tests {
     #[test]
     fn what_stands_behind_the_packet_is_restored() {
         let mut buffer = [1_u8; 32];
-        let sent = with_zeroed_tail(&mut buffer, 5..16, |padded| {
+        let sent = with_zeroed_tail(&mut buffer, 5, 16, |padded| {
             assert_eq!(padded[..5], [1; 5]);
             assert_eq!(padded[5..], [0; 11]);
             Err(DropReason::NoEndpoint)
         });
         assert_eq!(sent, Err(DropReason::NoEndpoint));
         assert_eq!(buffer, [1; 32]);
-        let unreachable = with_zeroed_tail(&mut buffer, 30..40, |_| Ok(()));
+        let unreachable = with_zeroed_tail(&mut buffer, 30, 40, |_| Ok(()));
         assert_eq!(unreachable, Err(DropReason::MalformedPacket));
     }
 }

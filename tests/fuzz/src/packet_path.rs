@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use shared::model::PrivateKey;
 use shared::offload::{
-    Backlog, CoalesceKinds, Coalescer, Frame, SEGMENT_TAILROOM, Turn, Write, segments,
+    Backlog, CoalesceKinds, Coalescer, FRAME_TAILROOM, Frame, SEGMENT_TAILROOM, Turn, Write,
+    segments,
 };
 use shared::wg::{
     AllowedIpChange, Device, DeviceChange, Ecn, PacketBuffer, Path, PeerChange, TransmitQueue,
@@ -59,7 +60,7 @@ pub fn tun_frames(data: &[u8]) {
     let mut backlog = Backlog::default();
     let mut send = |mut buffer: Vec<u8>| {
         let length = buffer.len();
-        buffer.resize(length + SEGMENT_TAILROOM, 0xaa);
+        buffer.resize(length + FRAME_TAILROOM, 0xaa);
         let Ok(mut packets) = segments(&mut buffer, length) else {
             return;
         };

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use shared::model::InterfaceName;
-use shared::offload::{SEGMENT_TAILROOM, VNET_HDR_LEN};
+use shared::offload::{FRAME_TAILROOM, VNET_HDR_LEN};
 
 use crate::sys;
 
@@ -17,7 +17,7 @@ const DEVICE: &str = "/dev/net/tun";
 
 /// Room for any frame and the tailroom that segmentation asks for: a large packet has at most 65,535 bytes behind the
 /// IPv6 header (`GSO_LEGACY_MAX_SIZE` of the kernel's `include/linux/netdevice.h` is 65,536 with all headers).
-pub const FRAME_BUFFER_LEN: usize = VNET_HDR_LEN + 40 + 65_535 + SEGMENT_TAILROOM;
+pub const FRAME_BUFFER_LEN: usize = VNET_HDR_LEN + 40 + 65_535 + FRAME_TAILROOM;
 
 /// What the kernel may hand over unfinished, from nothing to everything: `TUN_F_*` of `include/uapi/linux/if_tun.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -180,7 +180,7 @@ impl Tun {
     /// Read one frame into a buffer of [`FRAME_BUFFER_LEN`]: its virtio-net header and the packet. `WouldBlock` when
     /// there is none.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len().saturating_sub(SEGMENT_TAILROOM);
+        let room = buffer.len().saturating_sub(FRAME_TAILROOM);
         (&self.file).read(buffer.get_mut(..room).unwrap_or_default())
     }
 

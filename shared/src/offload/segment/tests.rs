@@ -5,7 +5,7 @@ use crate::wire::be16;
 /// The packets of a frame.
 pub(crate) fn cut(frame: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
     let mut buffer = frame.to_vec();
-    buffer.resize(frame.len() + SEGMENT_TAILROOM, 0xaa);
+    buffer.resize(frame.len() + FRAME_TAILROOM, 0xaa);
     let mut segments = segments(&mut buffer, frame.len())?;
     let mut packets = Vec::new();
     while let Some(packet) = segments.next_packet() {
