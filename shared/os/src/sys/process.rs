@@ -60,7 +60,7 @@ pub(crate) fn lock_memory() -> io::Result<()> {
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
 }
 
-/// Gives whole free pages of the heap back (malloc_trim(3)).
+/// Gives whole free pages of the heap back (`malloc_trim(3)`).
 pub(crate) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, may be called at any time, touches only memory that is free.
