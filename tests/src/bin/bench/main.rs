@@ -70,13 +70,29 @@ fn act(options: &Options) -> Result<String> {
     if let Some(helper) = &options.helper {
         return helper.run();
     }
+    // Before anything is measured: the results may go to the same file.
+    let baseline = baseline(options)?;
     let results = if options.table.is_empty() {
         interrupt::watch()?;
         run::run(options)?
     } else {
         read(&options.table)?
     };
-    report(&results, options.baseline.as_deref())
+    Ok(report(&results, baseline.as_ref()))
+}
+
+/// What to compare with, if there is anything but what is shown itself.
+fn baseline(options: &Options) -> Result<Option<Results>> {
+    let committed = Path::new(BASELINE);
+    let path = match &options.baseline {
+        Some(path) => path,
+        None if committed.exists() => committed,
+        None => return Ok(None),
+    };
+    if options.table.iter().any(|shown| shown == path) {
+        return Ok(None);
+    }
+    read(&[path.to_owned()]).map(Some)
 }
 
 fn read(paths: &[PathBuf]) -> Result<Results> {
@@ -87,16 +103,11 @@ fn read(paths: &[PathBuf]) -> Result<Results> {
     Ok(Results::new(records))
 }
 
-fn report(results: &Results, baseline: Option<&Path>) -> Result<String> {
+fn report(results: &Results, baseline: Option<&Results>) -> String {
     if results.is_empty() {
-        return Ok(results.remarks());
+        return results.remarks();
     }
-    let committed = Path::new(BASELINE);
-    let baseline = baseline.or_else(|| committed.exists().then_some(committed));
-    let compared = match baseline {
-        Some(path) => baseline::table(results, &read(&[path.to_owned()])?),
-        None => String::new(),
-    };
+    let compared = baseline.map_or_else(String::new, |then| baseline::table(results, then));
     let parts = [
         results.heading(),
         results.table(),
@@ -105,5 +116,5 @@ fn report(results: &Results, baseline: Option<&Path>) -> Result<String> {
         compared,
     ];
     let parts = parts.iter().filter(|part| !part.is_empty());
-    Ok(parts.map(String::as_str).collect::<Vec<_>>().join("\n"))
+    parts.map(String::as_str).collect::<Vec<_>>().join("\n")
 }
