@@ -13,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use ipnetwork::IpNetwork;
 use shared::model::PrivateKey;
 use shared::offload::{
-    CoalesceKinds, Coalescer, FRAME_TAILROOM, GsoKind, VnetHdr, Write, segments,
+    CoalesceKinds, Coalescer, FRAME_TAILROOM, GsoKind, SEGMENT_TAILROOM, VnetHdr, Write, segments,
 };
 use shared::wg::{
     AllowedIpChange, Device, DeviceChange, Ecn, OutboundPacket, PacketBuffer, Path, PeerChange,
@@ -341,7 +341,7 @@ fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, length: usize) -> Vec<u8> {
 /// A packet as it comes from TUN, with the room behind it that the device may use.
 fn outbound(from: Ipv4Addr, to: Ipv4Addr, length: usize) -> Vec<u8> {
     let mut packet = ipv4_header(from, to, length);
-    packet.resize(length + FRAME_TAILROOM, 7);
+    packet.resize(length + SEGMENT_TAILROOM, 7);
     packet
 }
 

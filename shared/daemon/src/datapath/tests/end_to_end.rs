@@ -5,13 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use shared::offload::CoalesceKinds;
-use shared::wg::DropReason;
 use shared::wg::transmit::MAX_DATAGRAM;
 use shared_os::tun::Offload;
 use shared_os::udp::SendRung;
 
 use super::super::{Limits, Offloads};
-use super::world::{Node, World, wait_for};
+use super::world::{Node, World, dropped, wait_for};
 
 const TRANSFER: usize = 2 << 20;
 
@@ -155,9 +154,7 @@ fn tunnel_of_jumbo_packets_carries_tcp_and_udp_unchanged() {
         let (_, counters) = talk(&world);
         assert_eq!(counters.udp.tx_errors, 0, "{counters:?}");
         assert_eq!(counters.udp.tx_too_big, 0, "{counters:?}");
-        let mut dropped = counters.drops.clone();
-        dropped.retain(|&(reason, count)| count > 0 && reason != DropReason::NoPeerForDestination);
-        assert_eq!(dropped, []);
+        assert_eq!(dropped(&counters), []);
     }
 }
 

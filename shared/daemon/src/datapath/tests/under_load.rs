@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use shared::wg::{DropReason, HandshakeResult};
 
 use super::super::{Counters, Limits};
-use super::world::{Node, World, wait_for};
+use super::world::{Node, World, dropped, wait_for};
 
 const BULK_PORT: u16 = 7000;
 const NUMBERS_PORT: u16 = 7001;
@@ -129,13 +129,6 @@ fn completed(counters: &Counters) -> u64 {
         .filter(|(result, _)| *result == HandshakeResult::Completed)
         .map(|(_, count)| count)
         .sum()
-}
-
-/// What was dropped, but for the multicasts by which a link looks for IPv6 routers: they are for nobody.
-fn dropped(counters: &Counters) -> Vec<(DropReason, u64)> {
-    let mut dropped = counters.drops.clone();
-    dropped.retain(|&(reason, count)| count > 0 && reason != DropReason::NoPeerForDestination);
-    dropped
 }
 
 /// Packets that were taken from the kernel for the peer.

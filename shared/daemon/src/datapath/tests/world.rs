@@ -5,10 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use shared::model::{PrivateKey, PublicKey};
-use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
+use shared::wg::{AllowedIpChange, DeviceChange, DropReason, PeerChange};
 use shared_os::netns;
 
-use super::super::{Config, Control, Datapath, Limits};
+use super::super::{Config, Control, Counters, Datapath, Limits};
 
 pub(super) const LISTEN_PORT: u16 = 51820;
 
@@ -216,4 +216,11 @@ pub(super) fn wait_for<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// What was dropped, but for the multicasts by which a link looks for IPv6 routers: they are for nobody.
+pub(super) fn dropped(counters: &Counters) -> Vec<(DropReason, u64)> {
+    let mut dropped = counters.drops.clone();
+    dropped.retain(|&(reason, count)| count > 0 && reason != DropReason::NoPeerForDestination);
+    dropped
 }
