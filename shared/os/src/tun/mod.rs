@@ -3,7 +3,7 @@
 //! Every frame begins with a virtio-net header ([`shared::offload::VnetHdr`]); what the kernel may leave to us is asked
 //! for on every open ([`Offload`]), since it is a property of the link that outlives the process on a persistent one.
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -181,13 +181,15 @@ impl Tun {
     /// there is none.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len().saturating_sub(FRAME_TAILROOM);
-        (&self.file).read(buffer.get_mut(..room).unwrap_or_default())
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
+        Ok(rustix::io::read(&self.file, buffer)?)
     }
 
     /// Write one frame: its virtio-net header and the packet.
     pub fn write(&self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         let parts = [IoSlice::new(header), IoSlice::new(packet)];
-        (&self.file).write_vectored(&parts).map(drop)
+        rustix::io::writev(&self.file, &parts)?;
+        Ok(())
     }
 }
 
