@@ -1,5 +1,6 @@
 //! The two ends of the tunnel, by whichever implementation.
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -161,10 +162,13 @@ impl Ends<'_> {
             self.configure(side)?;
             return Ok(None);
         };
-        let command: Vec<String> = command
+        let mut command: Vec<String> = command
             .iter()
             .map(|word| word.replace("{if}", INTERFACE))
             .collect();
+        if let Some(program) = command.first_mut() {
+            *program = own_copy(node, program)?;
+        }
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let mut daemon =
             Daemon::start_in_session(node, &implementation.name, &command, &borrowed(&env))?;
@@ -244,6 +248,20 @@ impl Side<'_> {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .to_vec())
     }
+}
+
+/// A copy for this end alone, as two machines have: of one file at both ends, the second would find the code in the caches
+/// that the first has just run. Ours are two programs anyway. A name without a path stays what it is.
+fn own_copy(node: &Node, program: &str) -> Result<String> {
+    let path = Path::new(program);
+    let (true, Some(name)) = (program.contains('/'), path.file_name()) else {
+        return Ok(program.to_owned());
+    };
+    let directory = node.dir().join("program");
+    std::fs::create_dir_all(&directory)?;
+    let copy = directory.join(name);
+    std::fs::copy(path, &copy).with_context(|| format!("copy {program}"))?;
+    Ok(copy.to_str().context("its path is not UTF-8")?.to_owned())
 }
 
 fn borrowed(env: &[(String, String)]) -> Vec<(&str, &str)> {
