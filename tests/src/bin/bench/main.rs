@@ -71,7 +71,7 @@ fn act(options: &Options) -> Result<String> {
         return helper.run();
     }
     // Before anything is measured: the results may go to the same file.
-    let baseline = baseline(options)?;
+    let baseline = read_baseline(options)?;
     let results = if options.table.is_empty() {
         interrupt::watch()?;
         run::run(options)?
@@ -82,7 +82,7 @@ fn act(options: &Options) -> Result<String> {
 }
 
 /// What to compare with, if there is anything but what is shown itself.
-fn baseline(options: &Options) -> Result<Option<Results>> {
+fn read_baseline(options: &Options) -> Result<Option<Results>> {
     let committed = Path::new(BASELINE);
     let path = match &options.baseline {
         Some(path) => path,
