@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use shared::model::InterfaceName;
 use shared::offload::Segments;
 use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBuffer, PeerStatus, TransmitQueue};
-use shared_os::clock;
+use shared_os::clock::PacketClock;
 use shared_os::sys::poll::Poller;
 use shared_os::udp::{self, BindError, Family, ReceiveBuffers, Sockets};
 
@@ -70,6 +70,7 @@ pub(super) struct Worker {
     network_silent_from: Instant,
     /// When TUN will have been.
     tun_silent_from: Instant,
+    clock: PacketClock,
     commands: Commands,
     fruitless: u32,
     log: LogLimit,
@@ -83,6 +84,8 @@ impl Worker {
         options: udp::Options,
         commands: Commands,
     ) -> io::Result<Self> {
+        let clock = PacketClock::default();
+        let now = clock.now();
         Ok(Self {
             poller: poller(&tun, &udp, &commands)?,
             device,
@@ -92,8 +95,9 @@ impl Worker {
             received: ReceiveBuffers::default(),
             inbound: PacketBuffer::default(),
             outbound: TransmitQueue::new(TRANSMIT_CAPACITY),
-            network_silent_from: clock::now(),
-            tun_silent_from: clock::now(),
+            network_silent_from: now,
+            tun_silent_from: now,
+            clock,
             commands,
             fruitless: 0,
             log: LogLimit::default(),
@@ -108,7 +112,7 @@ impl Worker {
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         let mut ready = Ready::ALL;
         while !self.commands.stop.load(Ordering::Acquire) {
-            let now = clock::now();
+            let now = self.clock.now();
             if ready.commands {
                 self.handle_commands(now);
             }
@@ -120,7 +124,7 @@ impl Worker {
             let more_due = self.handle_timers(now);
             let fruitless = ready.has_packets() && !received && read == Read::Nothing;
             self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
-            ready = self.wait(more_due || read == Read::More)?;
+            ready = self.wait(more_due || read == Read::More, now)?;
         }
         Ok(())
     }
@@ -375,17 +379,16 @@ impl Worker {
 
     // 6. Sleep
 
-    fn wait(&mut self, busy: bool) -> Result<Ready, WorkerError> {
+    fn wait(&mut self, busy: bool, now: Instant) -> Result<Ready, WorkerError> {
         if self.fruitless >= FRUITLESS_ROUNDS {
             thread::sleep(FRUITLESS_SLEEP);
         }
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
-            self.device.poll_timeout().map(|(at, _)| {
-                let left = at.saturating_duration_since(clock::now());
-                left.max(SHORTEST_WAIT)
-            })
+            self.device
+                .poll_timeout()
+                .map(|(at, _)| at.saturating_duration_since(now).max(SHORTEST_WAIT))
         };
         let ready = self.poller.wait(timeout);
         let [tun, udp4, udp6, commands] =
