@@ -1,7 +1,7 @@
 //! From a packet of the kernel to packets for the network.
 //!
-//! 1. [`segments`] reads the virtio-net header and finds out what the packet is;
-//! 2. a packet of its own gets its checksum completed ([`complete_checksum`]);
+//! 1. [`segments`] reads the virtio-net header: a packet that is complete is handed out as it is;
+//! 2. another packet of its own gets its checksum completed ([`complete_checksum`]);
 //! 3. a large packet of TCP segments or UDP datagrams is cut ([`Template`]): [`Segments::next_packet`] writes the header
 //!    of each segment **in front of its payload inside the buffer**, over bytes that have been sent already, so that no
 //!    payload is copied. The headers themselves are copied to the end of the buffer first.
@@ -57,10 +57,27 @@ enum Form<'a> {
 }
 
 /// Cut the frame of `length` bytes at the start of `buffer` into packets.
+#[inline]
 pub fn segments(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, SegmentError> {
     if length < VNET_HDR_LEN || length + FRAME_TAILROOM > buffer.len() {
         return Err(SegmentError::Length(length));
     }
+    // The short way, since such a packet may come alone: nothing is in the cache then.
+    if buffer.first_chunk().is_some_and(VnetHdr::is_complete) {
+        return Ok(Segments {
+            buffer: buffer.get_mut(VNET_HDR_LEN..).unwrap_or_default(),
+            length: length - VNET_HDR_LEN,
+            sent: 0,
+            index: 0,
+            form: Form::Whole,
+        });
+    }
+    incomplete(buffer, length)
+}
+
+/// A packet with a checksum to be completed, or a large one.
+#[inline(never)]
+fn incomplete(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, SegmentError> {
     let (header, buffer) = buffer
         .split_first_chunk_mut::<VNET_HDR_LEN>()
         .ok_or(SegmentError::Length(length))?;
@@ -71,9 +88,7 @@ pub fn segments(buffer: &mut [u8], length: usize) -> Result<Segments<'_>, Segmen
     let length = length - VNET_HDR_LEN;
     let packet = buffer.get_mut(..length).unwrap_or_default();
     let form = if header.gso == GsoKind::None {
-        if header.needs_csum {
-            complete_checksum(packet, header).ok_or(SegmentError::ChecksumField)?;
-        }
+        complete_checksum(packet, header).ok_or(SegmentError::ChecksumField)?;
         Form::Whole
     } else {
         Form::Cut(Template::parse(packet, header, copy).ok_or(SegmentError::Headers)?)
@@ -105,6 +120,7 @@ const fn nonzero(checksum: u16) -> u16 {
 
 impl Segments<'_> {
     /// The next packet, ready to be sent, with [`SEGMENT_TAILROOM`] bytes behind it that belong to later packets.
+    #[inline]
     pub fn next_packet(&mut self) -> Option<OutboundPacket<'_>> {
         match &self.form {
             Form::Finished => None,
@@ -115,6 +131,14 @@ impl Segments<'_> {
                     length: self.length,
                 })
             }
+            Form::Cut(_) => self.next_segment(),
+        }
+    }
+
+    #[inline(never)]
+    fn next_segment(&mut self) -> Option<OutboundPacket<'_>> {
+        match &self.form {
+            Form::Finished | Form::Whole => None,
             Form::Cut(template) => {
                 let start = self.sent; // the payload of this segment starts `headers` bytes later
                 let left = self.length - template.headers.len() - start;

@@ -74,6 +74,13 @@ impl VnetHdr {
         })
     }
 
+    /// Whether the packet behind the header is as it is to be sent: no large one, and with its checksum.
+    #[inline]
+    pub const fn is_complete(bytes: &[u8; VNET_HDR_LEN]) -> bool {
+        let &[flags, kind, ..] = bytes;
+        flags & FLAG_NEEDS_CSUM == 0 && kind & !GSO_ECN == GSO_NONE
+    }
+
     /// The bytes to write. `GSO_ECN` is never needed: packets with CWR are not joined.
     pub const fn to_bytes(self) -> [u8; VNET_HDR_LEN] {
         let flags = if self.needs_csum { FLAG_NEEDS_CSUM } else { 0 };
@@ -118,5 +125,17 @@ mod tests {
         assert_eq!(VnetHdr::parse(&bytes).unwrap().gso, GsoKind::Tcp4);
         bytes[1] = 3; // UDP fragmentation, which is never asked for
         assert_eq!(VnetHdr::parse(&bytes), Err(3));
+    }
+
+    #[test]
+    fn complete_is_what_has_its_checksum_and_is_not_large() {
+        for flags in 0..4 {
+            for kind in 0..=u8::MAX {
+                let bytes = [flags, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+                let complete = VnetHdr::parse(&bytes)
+                    .is_ok_and(|header| header.gso == GsoKind::None && !header.needs_csum);
+                assert_eq!(VnetHdr::is_complete(&bytes), complete, "{flags} {kind}");
+            }
+        }
     }
 }
