@@ -351,10 +351,11 @@ fn load_balancer(node: Node, host: u8, priority: u8) -> Result<LoadBalancer> {
         Daemon::start(
             &node,
             "udp",
+            // The question is read first: a program that has ended before socat hands it over takes the answer with it.
             &[
                 "socat",
                 "UDP4-RECVFROM:3478,bind=10.17.5.30,fork",
-                "SYSTEM:echo you are $SOCAT_PEERADDR\\:$SOCAT_PEERPORT",
+                "SYSTEM:head -c 1 >/dev/null; echo you are $SOCAT_PEERADDR\\:$SOCAT_PEERPORT",
             ],
         )?,
     ];
