@@ -11,6 +11,7 @@
 //! | [`config`] | text of a configuration file → checked configuration, or an error with line, column and remedy |
 //! | `wire` | checked views of IP, TCP, UDP, and checksums |
 //! | [`offload`] | virtio-net header, segmentation of what TUN hands us, coalescing of what we hand to TUN |
+//! | [`pairing`] | how a LAN host joins a gateway: token, messages, the conversation |
 //! | [`wg`] | the WireGuard device: peers, sessions, allowed IPs, timers, handshake limits |
 //! | [`uapi`] | WireGuard's cross-platform configuration protocol as text |
 //! | [`plan`] | desired and actual kernel state, their difference, the nftables ruleset as data |
@@ -20,6 +21,7 @@ pub mod api;
 pub mod config;
 pub mod model;
 pub mod offload;
+pub mod pairing;
 pub mod plan;
 pub mod uapi;
 pub mod wg;
