@@ -8,6 +8,8 @@ use shared::config::gateway::Gateway;
 use shared::config::is_private;
 use shared::model::PublicKey;
 
+use crate::members::{LanServers, joined};
+
 /// What a peer wants to be its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
@@ -64,12 +66,13 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Of this configuration.
-    pub fn of(config: &Gateway) -> Self {
+    /// Of this configuration, with the keys of LAN servers that have joined.
+    pub fn of(config: &Gateway, lan_servers: &LanServers) -> Self {
         let lans = &config.lan_servers;
         let peers = &config.peers;
         let names = lans.iter().map(|lan| &lan.name);
-        let keys = lans.iter().map(|lan| lan.public_key);
+        let keys = lans.iter().filter_map(|lan| lan.public_key);
+        let keys = keys.chain(joined(config, lan_servers).map(|(_, record)| record.public_key));
         let addresses = lans.iter().flat_map(|lan| &lan.addresses);
         let lan_networks = lans.iter().flat_map(|lan| {
             let networks = lan.networks.iter();
@@ -100,7 +103,7 @@ impl Claims {
         }
     }
 
-    /// Whether the file gives this key to a peer or a LAN server.
+    /// Whether a peer of the file or a LAN server has this key.
     pub fn has_key(&self, key: &PublicKey) -> bool {
         self.keys.contains(key)
     }
@@ -130,7 +133,7 @@ impl Claims {
             .flatten()
             .any(|key| self.keys.contains(key))
         {
-            let detail = "the configuration file gives this key to another".to_owned();
+            let detail = "a LAN server or a peer of the configuration file has this key".to_owned();
             refuse(Field::PublicKey, true, detail);
         }
         for (place, &address) in claim.addresses.iter().enumerate() {

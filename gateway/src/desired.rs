@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use shared::config::common::{InterfaceAddress, PortMap, PortRange, Protocol, SourceIp};
 use shared::config::gateway::{Gateway, Publish, Role};
 use shared::model::{InterfaceName, PresharedKey};
+use shared::pairing;
 use shared::plan::desired::protocol;
 use shared::plan::ruleset::{
     Chain, ChainKind, Family, Hook, Part, Rule, Ruleset, Set, Side, VerdictMap, merge_networks,
@@ -21,7 +22,8 @@ use shared_daemon::model::{
 use shared_daemon::policy::{self, base_chain, chain, rule, verdict_rule};
 
 use crate::claims::Claims;
-use crate::members::{Member, Members};
+use crate::members::{self, LanServers, Member, Members};
+use crate::store::LanServerRecord;
 
 /// Name of our nftables table on this host.
 pub const TABLE: &str = "wg_edge";
@@ -31,12 +33,13 @@ pub const LINK_ALIAS: &str = "wg-edge gateway";
 
 /// Everything that `config` and `members` ask for on a host like `environment`.
 pub fn model(config: &Gateway, environment: &Environment, members: &Members) -> Model {
-    let claims = Claims::of(config);
+    let claims = Claims::of(config, &members.lan_servers);
+    let lan_servers = &members.lan_servers;
     let members: Vec<&Member> = members.admitted(&claims).collect();
     Model {
         interface: config.tunnel.interface.clone(),
         desired: desired(config, environment, &members),
-        peers: peers(config, &members),
+        peers: peers(config, lan_servers, &members),
         publishes: config.publishes.iter().map(publish_model).collect(),
     }
 }
@@ -103,19 +106,32 @@ fn networks_outside_of_the_tunnel<'a>(
     })
 }
 
-/// Cryptokey routing: what each peer may send from, and what is sent to it.
-fn peers(config: &Gateway, members: &[&Member]) -> Vec<Arc<PeerModel>> {
-    let lan_servers = config.lan_servers.iter().map(|lan| PeerModel {
-        name: lan.name.clone(),
-        kind: PeerKind::LanServer,
-        public_key: lan.public_key,
-        preshared_key: lan.preshared_key_file.clone().into(),
-        endpoint: None,
-        allowed_ips: policy::hosts(&lan.addresses)
-            .chain(lan.networks.iter().copied())
-            .collect(),
-        persistent_keepalive_secs: 0,
-        succeeds: None,
+/// Cryptokey routing: what each peer may send from, and what is sent to it. A LAN server without key is nobody yet.
+fn peers(config: &Gateway, lan_servers: &LanServers, members: &[&Member]) -> Vec<Arc<PeerModel>> {
+    let joined = members::joined(config, lan_servers);
+    let joined: BTreeMap<&str, &LanServerRecord> = joined
+        .map(|(lan, record)| (lan.name.as_str(), record))
+        .collect();
+    let lan_servers = config.lan_servers.iter().filter_map(|lan| {
+        let (public_key, preshared_key) = if let Some(key) = lan.public_key {
+            (key, lan.preshared_key_file.clone().into())
+        } else {
+            let keys = joined.get(lan.name.as_str())?;
+            let preshared_key = PresharedKeyFrom::Here(keys.preshared_key.clone());
+            (keys.public_key, preshared_key)
+        };
+        Some(PeerModel {
+            name: lan.name.clone(),
+            kind: PeerKind::LanServer,
+            public_key,
+            preshared_key,
+            endpoint: None,
+            allowed_ips: policy::hosts(&lan.addresses)
+                .chain(lan.networks.iter().copied())
+                .collect(),
+            persistent_keepalive_secs: 0,
+            succeeds: None,
+        })
     });
     let peers = config.peers.iter().map(|peer| PeerModel {
         name: peer.name.clone(),
@@ -187,6 +203,7 @@ fn ruleset(config: &Gateway, environment: &Environment, members: &[&Member]) -> 
         context.source_nat(),
     ];
     chains.extend(config.roles.iter().map(role_chain));
+    chains.push(pairing_chain());
     let sources = config.publishes.iter().map(|publish| {
         (
             publish.name.as_str(),
@@ -577,6 +594,9 @@ fn role_chain_name(role: &str) -> String {
     format!("role_{role}")
 }
 
+/// No role can have this chain: those begin with `role_`.
+const PAIRING_CHAIN: &str = "pairing";
+
 /// Address of a peer → the chain of its role: one lookup however many peers there are. There is a map for each family of
 /// the tunnel even when it is empty, so that a peer that comes or goes changes an element and no rule.
 fn peer_maps(config: &Gateway, members: &[&Member]) -> Vec<VerdictMap> {
@@ -584,13 +604,21 @@ fn peer_maps(config: &Gateway, members: &[&Member]) -> Vec<VerdictMap> {
     let chains: BTreeMap<&str, Arc<str>> = roles
         .map(|role| (role.name.as_str(), role_chain_name(&role.name).into()))
         .collect();
+    let pairing = Arc::from(PAIRING_CHAIN);
+    let of_role = |role: &Option<String>| chains.get(role.as_deref()?);
     let of_file = config.peers.iter();
-    let of_file = of_file.map(|peer| (peer.role.as_deref(), &peer.addresses));
-    let of_members = members.iter();
-    let of_members = of_members.map(|member| (member.role.as_deref(), &member.addresses));
+    let of_file = of_file.map(|peer| (of_role(&peer.role), &peer.addresses));
+    let of_members = members.iter().map(|member| {
+        let chain = if member.is_invited {
+            Some(&pairing)
+        } else {
+            of_role(&member.role)
+        };
+        (chain, &member.addresses)
+    });
     let jumps: Vec<(&Arc<str>, &Vec<IpAddr>)> = of_file
         .chain(of_members)
-        .filter_map(|(role, addresses)| Some((chains.get(role?)?, addresses)))
+        .filter_map(|(chain, addresses)| Some((chain?, addresses)))
         .collect();
     let map = |family| {
         let addresses = jumps.iter().flat_map(|(chain, addresses)| {
@@ -619,6 +647,14 @@ fn role_chain(role: &Role) -> Chain {
         .map(|service| rule(policy::service(service).into_iter().chain([Part::Accept])))
         .collect();
     chain(&role_chain_name(&role.name), rules)
+}
+
+/// What an invited LAN host may reach. The chain is there without one, too, so that an invitation changes an element and no
+/// rule.
+fn pairing_chain() -> Chain {
+    let port = policy::ports(Protocol::Udp, Side::Destination, pairing::PORT);
+    let rules = vec![rule([Part::DestinationIsLocal, port, Part::Accept])];
+    chain(PAIRING_CHAIN, rules)
 }
 
 #[cfg(test)]

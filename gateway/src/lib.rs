@@ -37,6 +37,7 @@ pub mod claims;
 pub mod cli;
 pub mod desired;
 pub mod members;
+pub mod pairing;
 pub mod peers;
 pub mod store;
 
@@ -98,12 +99,19 @@ impl Product for Gateway {
     }
 }
 
-/// Peers of the API.
+/// Peers of the API, and LAN hosts that join.
 #[derive(Debug)]
 pub struct PeerService(peers::Opened<SqliteStore>);
 
+/// [`PeerService`] at work.
+#[derive(Debug)]
+pub struct Running {
+    peers: peers::Running<SqliteStore>,
+    _pairing: pairing::Serving,
+}
+
 impl Service<Gateway> for PeerService {
-    type Running = peers::Running<SqliteStore>;
+    type Running = Running;
 
     async fn open(settings: &Settings) -> Result<(Self, Members), Failure> {
         let store = SqliteStore::open(&settings.state_dir);
@@ -119,15 +127,18 @@ impl Service<Gateway> for PeerService {
         plane: Arc<Mutex<Plane<Gateway>>>,
         config: Arc<config::gateway::Gateway>,
     ) -> Started<Self::Running> {
-        let running = self.0.start(plane, config).await;
+        let running = self.0.start(plane, Arc::clone(&config)).await;
         Started {
             routes: api::router(running.handle.clone()),
             authenticator: Arc::new(running.handle.clone()),
-            running,
+            running: Running {
+                _pairing: pairing::serve(&running.handle, &config).await,
+                peers: running,
+            },
         }
     }
 
     async fn stop(running: Self::Running) {
-        running.stop().await;
+        running.peers.stop().await;
     }
 }

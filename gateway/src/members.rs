@@ -1,27 +1,54 @@
-//! Peers of the API, as far as they may connect: what [`crate::desired`] adds to the peers of the file.
+//! What the API has made, as far as it may connect: what [`crate::desired`] adds to the peers of the file.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnetwork::IpNetwork;
+use shared::config::gateway::{Gateway, LanServerPeer};
 use shared::model::{PresharedKey, PublicKey};
 use shared_daemon::model::PeerModel;
 use uuid::Uuid;
 
 use crate::claims::{Claim, Claims};
+use crate::store::LanServerRecord;
+
+/// LAN servers that have joined by a token, by name.
+pub type LanServers = BTreeMap<String, LanServerRecord>;
 
 /// All of them. Cheap to clone: a change makes a new list of the same members.
-#[derive(Debug, Clone, Default)]
-pub struct Members(pub Arc<Vec<Arc<Member>>>);
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Members {
+    /// Peers and invited LAN hosts.
+    pub peers: Arc<Vec<Arc<Member>>>,
+    /// Keys for LAN servers that the file gives none.
+    pub lan_servers: Arc<LanServers>,
+}
+
+/// LAN servers that have no key in the file and have joined. A key that the file has given to another since is none.
+pub fn joined<'a>(
+    config: &'a Gateway,
+    lan_servers: &'a LanServers,
+) -> impl Iterator<Item = (&'a LanServerPeer, &'a LanServerRecord)> {
+    let of_file = |key: &PublicKey| {
+        let mut peers = config.peers.iter();
+        let mut lans = config.lan_servers.iter();
+        peers.any(|peer| peer.public_key == *key) || lans.any(|lan| lan.public_key == Some(*key))
+    };
+    let waiting = config.lan_servers.iter();
+    let waiting = waiting.filter(|lan| lan.public_key.is_none());
+    let joined = waiting.filter_map(|lan| Some((lan, lan_servers.get(&lan.name)?)));
+    joined.filter(move |(_, record)| !of_file(&record.public_key))
+}
 
 impl Members {
     /// Those that the file leaves a place for: what it claims is its own.
     pub fn admitted<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = &'a Member> {
-        let members = self.0.iter().map(AsRef::as_ref);
+        let members = self.peers.iter().map(AsRef::as_ref);
         members.filter(|member| claims.against(&member.claim()).is_empty())
     }
 }
 
-/// A peer of the API that may connect.
+/// A peer of the API, or an invited LAN host, that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Identifier.
@@ -38,6 +65,8 @@ pub struct Member {
     pub networks: Vec<IpNetwork>,
     /// Name of its role; one that the file does not have reaches nothing.
     pub role: Option<String>,
+    /// Whether it is an invited LAN host: it may call the pairing service, and nothing else.
+    pub is_invited: bool,
     /// The key that replaces the present one as soon as it is used.
     pub successor: Option<Successor>,
     /// What it is to the device.

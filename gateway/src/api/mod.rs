@@ -1,8 +1,9 @@
-//! The gateway's own routes: peers, tokens, events, the audit log, and what the file says. Handlers read the view or ask the
+//! The gateway's own routes: peers, tokens, invitations, events, the audit log, and what the file says. Handlers read the view or ask the
 //! worker; they know neither kernel nor store.
 mod answer;
 mod audit;
 mod events;
+mod invites;
 mod peers;
 mod policy;
 mod tokens;
@@ -26,6 +27,8 @@ pub fn router<S: Store>(handle: Handle<S>) -> OpenApiRouter {
         .routes(routes!(peers::qr))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::delete))
+        .routes(routes!(invites::list, invites::create))
+        .routes(routes!(invites::show, invites::delete))
         .routes(routes!(audit::list))
         .routes(routes!(events::follow))
         .routes(routes!(policy::roles))

@@ -1,4 +1,5 @@
 //! What the configuration file says, read-only: `/v1/roles`, `/v1/lan-servers`, `/v1/publishes`.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,8 +14,9 @@ use shared_daemon::admin::actor::Caller;
 use shared_daemon::admin::problem::ApiResult;
 use shared_daemon::status::Reporter;
 
+use crate::members::joined;
 use crate::peers::Handle;
-use crate::store::Store;
+use crate::store::{LanServerRecord, Store};
 
 /// Roles of the file, with the number of peers that have them.
 #[utoipa::path(get, path = "/v1/roles", tag = "policy", operation_id = "list_roles",
@@ -46,11 +48,19 @@ pub(super) async fn lan_servers<S: Store>(
 ) -> ApiResult<Json<Page<LanServer>>> {
     caller.require(Scope::Read)?;
     let view = handle.shared.view();
-    let lan_server = |lan: &gateway::LanServerPeer| LanServer {
-        name: lan.name.clone(),
-        public_key: lan.public_key.to_string(),
-        addresses: lan.addresses.clone(),
-        networks: lan.networks.iter().map(ToString::to_string).collect(),
+    let joined: BTreeMap<&str, &LanServerRecord> = joined(&view.config, &view.lan_servers)
+        .map(|(lan, record)| (lan.name.as_str(), record))
+        .collect();
+    let lan_server = |lan: &gateway::LanServerPeer| {
+        let joined = joined.get(lan.name.as_str());
+        let key = lan.public_key.or(joined.map(|joined| joined.public_key));
+        LanServer {
+            name: lan.name.clone(),
+            public_key: key.map(|key| key.to_string()),
+            joined_at: joined.map(|joined| joined.joined_at),
+            addresses: lan.addresses.clone(),
+            networks: lan.networks.iter().map(ToString::to_string).collect(),
+        }
     };
     Ok(Json(whole(view.config.lan_servers.iter().map(lan_server))))
 }

@@ -117,7 +117,7 @@ async fn routes_and_specification_agree() {
     let (router, specification) = gateway();
     let specified = specified(&specification);
     let count: usize = specified.values().map(BTreeSet::len).sum();
-    assert_eq!(count, 26, "{specified:#?}");
+    assert_eq!(count, 30, "{specified:#?}");
     for (path, methods) in &specified {
         for method in METHODS {
             let answer = ask(&router, method, path).await;

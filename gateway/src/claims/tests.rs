@@ -23,7 +23,10 @@ role       = "kube-admin"
 "#;
 
 fn claims() -> Claims {
-    Claims::of(&Gateway::parse(FILE, "gateway.toml").unwrap().config)
+    Claims::of(
+        &Gateway::parse(FILE, "gateway.toml").unwrap().config,
+        &LanServers::new(),
+    )
 }
 
 fn refused(name: &str, key: &str, addresses: &[&str], networks: &[&str]) -> Vec<Field> {
@@ -99,7 +102,10 @@ fn what_the_file_has_is_refused_at_its_place() {
 #[test]
 fn a_network_of_a_family_that_the_tunnel_lacks_is_refused() {
     let file = FILE.replace("[\"10.17.0.1/16\", \"fd17::1/64\"]", "\"10.17.0.1/16\"");
-    let claims = Claims::of(&Gateway::parse(&file, "gateway.toml").unwrap().config);
+    let claims = Claims::of(
+        &Gateway::parse(&file, "gateway.toml").unwrap().config,
+        &LanServers::new(),
+    );
     let claim = Claim {
         name: "bob",
         public_key: &NEW.parse().unwrap(),

@@ -6,6 +6,7 @@ mod audit;
 mod certificate;
 mod events;
 mod files;
+mod invite;
 mod kubeconfig;
 mod peer;
 mod qr;
@@ -32,6 +33,17 @@ pub enum Commands {
     /// Make, list and revoke tokens for the API inside of the tunnel
     #[command(subcommand)]
     Token(token::Token),
+    /// Make a token that a LAN host joins with: `lan-server join TOKEN`
+    ///
+    /// It works once, for 15 minutes, and is printed alone on standard output. An earlier token for the same LAN server is
+    /// worthless from now on; a host that has joined stays until another one joins in its place.
+    Invite {
+        /// Name of a LAN server that has no `public_key` in the configuration
+        name: String,
+        /// Print the whole answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the audit log, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -67,6 +79,7 @@ pub(crate) async fn run(command: Commands, context: &Context<Gateway>) -> Result
     match command {
         Commands::Peer(command) => peer::run(command, context.client()?).await,
         Commands::Token(command) => token::run(command, context.client()?).await,
+        Commands::Invite { name, json } => invite::run(&context.client()?, name, json).await,
         Commands::Audit(command) => audit::run(command, context).await,
         Commands::Events { json } => events::follow(&context.client()?, json).await,
         Commands::Backup { file } => {

@@ -315,7 +315,7 @@ impl<'a> Context<'a> {
     }
 
     /// One address of each family of the tunnel.
-    fn allocate(&self) -> Result<Vec<IpAddr>, RequestError> {
+    pub(super) fn allocate(&self) -> Result<Vec<IpAddr>, RequestError> {
         let rested = self.now.checked_sub(ADDRESS_REST).unwrap_or(Timestamp::MIN);
         let lans = self.config.lan_servers.iter();
         let lans = lans.flat_map(|lan| &lan.networks);

@@ -1,6 +1,8 @@
 //! One request → what it comes to. Decides and does nothing: the worker carries it out.
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::{Map, Value};
 use shared::api::event::EventKind;
 use uuid::Uuid;
 
@@ -8,7 +10,8 @@ use super::change::{Context, Made};
 use super::error::RequestError;
 use super::request::{Command, NewSecrets, Outcome, Request};
 use super::tokens;
-use crate::store::{Change, UsageRecord};
+use crate::audit;
+use crate::store::{Change, InviteRecord, UsageRecord};
 
 /// What a request comes to, before anything is done.
 pub(super) struct Done {
@@ -16,12 +19,16 @@ pub(super) struct Done {
     pub(super) action: &'static str,
     /// What to tell who listens.
     pub(super) event: EventKind,
-    /// As the audit log names it: `peers/ID` or `tokens/ID`.
+    /// As the audit log names it: `peers/ID`, `tokens/ID`, `invites/ID`, `lan-servers/NAME`.
     pub(super) resource: String,
-    /// Name of the peer or token.
+    /// Name of the peer, token or LAN server.
     pub(super) name: String,
     /// The peer that it is about.
     pub(super) peer: Option<Uuid>,
+    /// Invitations that come or go.
+    pub(super) invites: Vec<Uuid>,
+    /// What differs, as far as it is no matter of peers and tokens.
+    pub(super) difference: Map<String, Value>,
     /// The token that it is about.
     pub(super) token: Option<String>,
     /// HTTP status, as it is kept for a repetition.
@@ -99,6 +106,8 @@ pub(super) fn decide(
                 name: before.name.clone(),
                 peer: Some(*id),
                 token: None,
+                invites: Vec::new(),
+                difference: Map::new(),
                 status: 204,
                 changes: context.delete(before),
                 outcome: Outcome::Deleted,
@@ -113,6 +122,8 @@ pub(super) fn decide(
                 name: record.name.clone(),
                 peer: None,
                 token: Some(record.id.clone()),
+                invites: Vec::new(),
+                difference: Map::new(),
                 status: 201,
                 changes: vec![Change::PutToken(record.clone())],
                 outcome: Outcome::Token(Arc::new(record), Some(text)),
@@ -129,12 +140,98 @@ pub(super) fn decide(
                 name: token.name.clone(),
                 peer: None,
                 token: Some(id.clone()),
+                invites: Vec::new(),
+                difference: Map::new(),
                 status: 204,
                 changes: vec![Change::DeleteToken(id.clone())],
                 outcome: Outcome::Deleted,
             })
         }
+        Command::CreateInvite(create) => {
+            let (id, actor) = (Uuid::now_v7(), &request.actor);
+            let invited = context.invite(id, &create.lan_server, actor, &mut random)?;
+            let invite = invited.invite;
+            let text = invited.token.to_text();
+            Ok(Done {
+                invites: invited.touched,
+                difference: expiry(None, Some(invite.expires_at)),
+                changes: invited.changes,
+                ..of_invite(
+                    "invite.create",
+                    EventKind::InviteCreated,
+                    201,
+                    &invite,
+                    Outcome::Invite(Arc::new(invite.clone()), Some(text)),
+                )
+            })
+        }
+        Command::DeleteInvite(id, precondition) => {
+            let invite = context.state.invites().get(id);
+            let invite = invite.ok_or(RequestError::NotFound("invitation"))?;
+            precondition.check(invite.revision())?;
+            Ok(Done {
+                difference: expiry(Some(invite.expires_at), None),
+                changes: context.end_invite(invite).into(),
+                ..of_invite(
+                    "invite.revoke",
+                    EventKind::InviteRevoked,
+                    204,
+                    invite,
+                    Outcome::Deleted,
+                )
+            })
+        }
+        Command::Join(id, key) => {
+            let invite = context.state.invites().get(id);
+            let invite = invite.ok_or(RequestError::NotFound("invitation"))?;
+            let (lan_server, changes) = context.join(invite, *key, &mut random)?;
+            let before = context.state.lan_servers().get(&lan_server.name);
+            let before = before.map(|before| before.public_key.to_string());
+            let mut difference = Map::new();
+            audit::note(&mut difference, "public_key", before, key.to_string());
+            Ok(Done {
+                resource: format!("lan-servers/{}", lan_server.name),
+                difference,
+                changes,
+                ..of_invite(
+                    "lan_server.join",
+                    EventKind::LanServerJoined,
+                    200,
+                    invite,
+                    Outcome::Joined(lan_server),
+                )
+            })
+        }
     }
+}
+
+/// Of an invitation, as yet without changes.
+fn of_invite(
+    action: &'static str,
+    event: EventKind,
+    status: u16,
+    invite: &InviteRecord,
+    outcome: Outcome,
+) -> Done {
+    Done {
+        action,
+        event,
+        resource: format!("invites/{}", invite.id),
+        name: invite.lan_server.clone(),
+        peer: None,
+        token: None,
+        invites: vec![invite.id],
+        difference: Map::new(),
+        status,
+        changes: Vec::new(),
+        outcome,
+    }
+}
+
+fn expiry(from: Option<Timestamp>, to: Option<Timestamp>) -> Map<String, Value> {
+    let mut difference = Map::new();
+    audit::note(&mut difference, "expires_at", from, to);
+    difference
 }
 
 fn of_made(
@@ -163,6 +260,8 @@ fn of_made(
         name: peer.name.clone(),
         peer: Some(peer.id),
         token: None,
+        invites: Vec::new(),
+        difference: Map::new(),
         status,
         changes: made.changes,
         outcome,

@@ -10,6 +10,7 @@ pub mod client_config;
 mod decide;
 pub mod error;
 pub mod events;
+pub mod invites;
 pub mod meter;
 pub mod request;
 pub mod state;
@@ -196,12 +197,22 @@ impl<S: Store> Opened<S> {
             let usage = usage.get(&peer.id).copied().unwrap_or_default();
             view::state(peer, &usage, now) == PeerState::Active
         });
-        let members = active.map(|peer| Arc::new(view::member(peer))).collect();
+        let invites = state.invites().values();
+        let invites = invites.filter(|invite| invite.expires_at > now);
+        let members = active
+            .map(|peer| view::member(peer))
+            .chain(invites.map(|invite| view::invited(invite)))
+            .map(Arc::new)
+            .collect();
+        let members = Members {
+            peers: Arc::new(members),
+            lan_servers: Arc::clone(state.lan_servers()),
+        };
         Ok(Self {
             store: Arc::new(store),
             state,
             usage,
-            members: Members(Arc::new(members)),
+            members,
         })
     }
 

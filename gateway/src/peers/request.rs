@@ -2,14 +2,16 @@
 use std::sync::Arc;
 
 use shared::api::audit::AuditRequest;
+use shared::api::invite::CreateInvite;
 use shared::api::peer::{CreatePeer, PatchPeer, RotatePeer};
 use shared::api::token::CreateToken;
-use shared::model::{PresharedKey, PrivateKey};
+use shared::model::{PresharedKey, PrivateKey, PublicKey};
 use tokio::sync::oneshot;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::error::RequestError;
-use crate::store::{PeerRecord, TokenRecord};
+use crate::store::{InviteRecord, LanServerRecord, PeerRecord, TokenRecord};
 
 /// One request to change something.
 #[derive(Debug)]
@@ -54,6 +56,12 @@ pub enum Command {
     CreateToken(CreateToken),
     /// Revoke a token.
     DeleteToken(String, Precondition),
+    /// Invite a LAN host.
+    CreateInvite(CreateInvite),
+    /// Take an invitation back.
+    DeleteInvite(Uuid, Precondition),
+    /// A LAN host uses an invitation, and has this key.
+    Join(Uuid, PublicKey),
 }
 
 /// `If-Match`.
@@ -90,6 +98,10 @@ pub enum Outcome {
     PeerWithSecrets(Arc<PeerRecord>, Option<NewSecrets>),
     /// The token; its secret unless an answer is repeated.
     Token(Arc<TokenRecord>, Option<String>),
+    /// The invitation; the text of its token unless an answer is repeated.
+    Invite(Arc<InviteRecord>, Option<Zeroizing<String>>),
+    /// The LAN server with its keys.
+    Joined(LanServerRecord),
     /// It is gone.
     Deleted,
 }

@@ -10,7 +10,11 @@ use shared::api::audit::AuditEntry;
 use shared::model::PublicKey;
 use uuid::Uuid;
 
-use crate::store::{Change, IdempotentAnswer, PeerRecord, Snapshot, TokenRecord, UsageRecord};
+use crate::members::LanServers;
+use crate::store::{
+    Change, IdempotentAnswer, InviteRecord, LanServerRecord, PeerRecord, Snapshot, TokenRecord,
+    UsageRecord,
+};
 
 /// Everything that the API has made.
 #[derive(Debug, Default)]
@@ -21,6 +25,9 @@ pub struct State {
     addresses: BTreeMap<IpAddr, Uuid>,
     networks: BTreeMap<IpNetwork, Uuid>,
     tokens: BTreeMap<String, Arc<TokenRecord>>,
+    /// Their keys and addresses are among those of peers, under their own identifiers.
+    invites: BTreeMap<Uuid, Arc<InviteRecord>>,
+    lan_servers: Arc<LanServers>,
     released: BTreeMap<IpAddr, Timestamp>,
     answers: BTreeMap<(String, String), IdempotentAnswer>,
     usage: BTreeMap<Uuid, UsageRecord>,
@@ -34,6 +41,10 @@ pub enum Undo {
     Peer(Uuid, Option<Arc<PeerRecord>>, Option<UsageRecord>),
     /// There was this token, or none.
     Token(String, Option<Arc<TokenRecord>>),
+    /// There was this invitation, or none.
+    Invite(Uuid, Option<Arc<InviteRecord>>),
+    /// The LAN server had joined with these keys, or not at all.
+    LanServer(String, Option<LanServerRecord>),
     /// It was released at this time, or not.
     Released(IpAddr, Option<Timestamp>),
     /// There was this answer, or none.
@@ -56,6 +67,11 @@ impl State {
         for peer in snapshot.peers {
             state.put_peer(peer.id, Some(Arc::new(peer)));
         }
+        for invite in snapshot.invites {
+            state.put_invite(invite.id, Some(Arc::new(invite)));
+        }
+        let lan_servers = snapshot.lan_servers.into_iter();
+        state.lan_servers = Arc::new(lan_servers.map(|l| (l.name.clone(), l)).collect());
         for token in snapshot.tokens {
             state.tokens.insert(token.id.clone(), Arc::new(token));
         }
@@ -74,6 +90,16 @@ impl State {
     /// All tokens.
     pub fn tokens(&self) -> &BTreeMap<String, Arc<TokenRecord>> {
         &self.tokens
+    }
+
+    /// All invitations by identifier, which is by age.
+    pub fn invites(&self) -> &BTreeMap<Uuid, Arc<InviteRecord>> {
+        &self.invites
+    }
+
+    /// LAN servers that have joined.
+    pub fn lan_servers(&self) -> &Arc<LanServers> {
+        &self.lan_servers
     }
 
     /// Who has this name.
@@ -183,6 +209,17 @@ impl State {
                 Undo::Token(token.id.clone(), was)
             }
             Change::DeleteToken(id) => Undo::Token(id.clone(), self.tokens.remove(id)),
+            Change::PutInvite(invite) => {
+                let was = self.put_invite(invite.id, Some(Arc::new(invite.clone())));
+                Undo::Invite(invite.id, was)
+            }
+            Change::DeleteInvite(id) => Undo::Invite(*id, self.put_invite(*id, None)),
+            Change::PutLanServer(lan_server) => {
+                let name = lan_server.name.clone();
+                let lan_servers = Arc::make_mut(&mut self.lan_servers);
+                let was = lan_servers.insert(name.clone(), lan_server.clone());
+                Undo::LanServer(name, was)
+            }
             Change::ReleaseAddress(address, at) => {
                 Undo::Released(*address, self.released.insert(*address, *at))
             }
@@ -211,6 +248,12 @@ impl State {
                 restore(&mut self.usage, id, usage);
             }
             Undo::Token(id, token) => restore(&mut self.tokens, id, token),
+            Undo::Invite(id, invite) => {
+                self.put_invite(id, invite);
+            }
+            Undo::LanServer(name, was) => {
+                restore(Arc::make_mut(&mut self.lan_servers), name, was);
+            }
             Undo::Released(address, at) => restore(&mut self.released, address, at),
             Undo::Answer(key, answer) => restore(&mut self.answers, key, answer),
             Undo::Usage(id, usage) => restore(&mut self.usage, id, usage),
@@ -240,6 +283,27 @@ impl State {
                 .extend(peer.addresses.iter().map(|&a| (a, id)));
             self.networks.extend(peer.networks.iter().map(|&n| (n, id)));
             self.peers.insert(id, peer);
+        }
+        was
+    }
+}
+
+impl State {
+    /// Put an invitation in the place of what was there; returns that.
+    fn put_invite(
+        &mut self,
+        id: Uuid,
+        invite: Option<Arc<InviteRecord>>,
+    ) -> Option<Arc<InviteRecord>> {
+        let was = self.invites.remove(&id);
+        if let Some(was) = &was {
+            self.keys.remove(&was.public_key);
+            self.addresses.remove(&was.address);
+        }
+        if let Some(invite) = invite {
+            self.keys.insert(invite.public_key, id);
+            self.addresses.insert(invite.address, id);
+            self.invites.insert(id, invite);
         }
         was
     }

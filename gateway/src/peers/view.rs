@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::meter::{Seen, quota_used};
 use super::state::State;
 use crate::claims::Claims;
-use crate::members::{Member, PeerModels, Successor};
-use crate::store::{PeerRecord, TokenRecord, UsageRecord};
+use crate::members::{LanServers, Member, PeerModels, Successor};
+use crate::store::{InviteRecord, PeerRecord, TokenRecord, UsageRecord};
 
 /// Names of peers of the file become identifiers in this namespace: the same peer keeps its identifier.
 const FILE_NAMESPACE: Uuid = Uuid::from_u128(0x0d9b_73b1_0a5c_4d0e_9a55_5d1f_7f1c_2e57);
@@ -33,6 +33,10 @@ pub struct View {
     pub peers: BTreeMap<Uuid, Arc<PeerRecord>>,
     /// Tokens.
     pub tokens: BTreeMap<String, Arc<TokenRecord>>,
+    /// Invitations.
+    pub invites: BTreeMap<Uuid, Arc<InviteRecord>>,
+    /// LAN servers that have joined.
+    pub lan_servers: Arc<LanServers>,
     /// Keys of peers of the file.
     pub file_keys: Arc<BTreeMap<PublicKey, Uuid>>,
 }
@@ -57,19 +61,21 @@ impl View {
         let keys = config.peers.iter();
         let keys = keys.map(|peer| (peer.public_key, file_id(&peer.name)));
         Self {
-            claims: Arc::new(Claims::of(&config)),
+            claims: Arc::new(Claims::of(&config, state.lan_servers())),
             file_keys: Arc::new(keys.collect()),
             own_key,
             peers: state.peers().clone(),
             tokens: state.tokens().clone(),
+            invites: state.invites().clone(),
+            lan_servers: Arc::clone(state.lan_servers()),
             config,
         }
     }
 
-    /// As of now, and what follows from the file as before when that is the same.
+    /// As of now, and what follows from file and LAN servers as before when those are the same.
     #[must_use]
     pub fn next(&self, config: Arc<Gateway>, own_key: Option<PublicKey>, state: &State) -> Self {
-        if !Arc::ptr_eq(&config, &self.config) {
+        if !Arc::ptr_eq(&config, &self.config) || *state.lan_servers() != self.lan_servers {
             return Self::new(config, own_key, state);
         }
         Self {
@@ -78,6 +84,8 @@ impl View {
             own_key,
             peers: state.peers().clone(),
             tokens: state.tokens().clone(),
+            invites: state.invites().clone(),
+            lan_servers: Arc::clone(&self.lan_servers),
             file_keys: Arc::clone(&self.file_keys),
         }
     }
@@ -194,10 +202,27 @@ pub fn member(record: &PeerRecord) -> Member {
         addresses: record.addresses.clone(),
         networks: record.networks.clone(),
         role: record.role.clone(),
+        is_invited: false,
         successor: record.rotation.as_ref().map(|rotation| Successor {
             public_key: rotation.public_key,
             preshared_key: rotation.preshared_key.clone(),
         }),
+        models: PeerModels::default(),
+    }
+}
+
+/// An invitation as a member. Its name is none that a peer can have.
+pub fn invited(invite: &InviteRecord) -> Member {
+    Member {
+        id: invite.id,
+        name: format!("{} (invited)", invite.lan_server),
+        public_key: invite.public_key,
+        preshared_key: Some(invite.preshared_key.clone()),
+        addresses: vec![invite.address],
+        networks: Vec::new(),
+        role: None,
+        is_invited: true,
+        successor: None,
         models: PeerModels::default(),
     }
 }

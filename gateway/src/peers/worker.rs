@@ -108,7 +108,7 @@ impl<S: Store> Worker<S> {
         state: State,
         members: &Members,
     ) -> Self {
-        let members = members.0.iter();
+        let members = members.peers.iter();
         let announced = Arc::clone(&shared.view().config);
         Self {
             store,
@@ -196,7 +196,7 @@ impl<S: Store> Worker<S> {
         requests: Vec<Request>,
     ) -> Result<(), (RequestError, Vec<Request>)> {
         let config = Arc::clone(plane.config());
-        let claims = Claims::of(&config);
+        let claims = Claims::of(&config, self.state.lan_servers());
         let now = now();
         let mut batch = Batch::default();
         let check = |request| {
@@ -238,7 +238,12 @@ impl<S: Store> Worker<S> {
             | Command::RotatePeer(id, ..)
             | Command::DeletePeer(id, ..)
             | Command::ResetUsage(id, ..) => self.state.peers().get(id),
-            Command::CreatePeer(_) | Command::CreateToken(_) | Command::DeleteToken(..) => None,
+            Command::CreatePeer(_)
+            | Command::CreateToken(_)
+            | Command::DeleteToken(..)
+            | Command::CreateInvite(_)
+            | Command::DeleteInvite(..)
+            | Command::Join(..) => None,
         };
         peer.is_some_and(|peer| peer.rotation.is_some())
     }
@@ -302,7 +307,10 @@ impl<S: Store> Worker<S> {
             | Command::RotatePeer(..)
             | Command::ResetUsage(..)
             | Command::CreateToken(_)
-            | Command::DeleteToken(..) => false,
+            | Command::DeleteToken(..)
+            | Command::CreateInvite(_)
+            | Command::DeleteInvite(..)
+            | Command::Join(..) => false,
         };
         let used_before = done
             .peer
@@ -348,6 +356,7 @@ impl<S: Store> Worker<S> {
             token_before.as_deref(),
             token_after.as_deref(),
         ));
+        difference.extend(done.difference);
         if let (Some(before), Some(after)) = (used_before, used_after) {
             audit::note(&mut difference, "quota_used_bytes", before, after);
         }
@@ -364,6 +373,7 @@ impl<S: Store> Worker<S> {
         );
         self.make(Change::Audit(entry), batch);
         batch.touched.extend(done.peer);
+        batch.touched.extend(done.invites);
         Accepted {
             outcome: done.outcome,
             event: Some(Event {
@@ -403,6 +413,13 @@ impl<S: Store> Worker<S> {
                 let token = self.state.tokens().get(id).ok_or_else(gone)?;
                 Ok(Outcome::Token(Arc::clone(token), None))
             }
+            Some(("invites", id)) => {
+                let id = id.parse::<Uuid>().ok();
+                let invite = id
+                    .and_then(|id| self.state.invites().get(&id))
+                    .ok_or_else(gone)?;
+                Ok(Outcome::Invite(Arc::clone(invite), None))
+            }
             Some(_) | None => Err(gone()),
         }
     }
@@ -423,6 +440,9 @@ impl<S: Store> Worker<S> {
             Change::PutPeer(_)
             | Change::PutToken(_)
             | Change::DeleteToken(_)
+            | Change::PutInvite(_)
+            | Change::DeleteInvite(_)
+            | Change::PutLanServer(_)
             | Change::ReleaseAddress(..)
             | Change::ForgetReleased(_)
             | Change::PutIdempotentAnswer(_)
@@ -431,9 +451,9 @@ impl<S: Store> Worker<S> {
         });
         let usage: Begun = usage.collect();
         let attempt = async {
-            if self.update_members(&batch.touched, &usage, now) {
-                let members = Members(Arc::new(self.members.values().cloned().collect()));
-                let changed = plane.change_members(members).await;
+            let changed = self.update_members(&batch.touched, &usage, now);
+            if changed || *self.state.lan_servers() != members_before.lan_servers {
+                let changed = plane.change_members(self.members_now()).await;
                 self.count_departed(plane, &kept);
                 changed.map_err(|failure| Refused::ByKernel(not_applied(&failure)))?;
             }
@@ -443,7 +463,7 @@ impl<S: Store> Worker<S> {
             match self.store.commit(changes).await {
                 Ok(()) => Ok(()),
                 Err(error) => {
-                    if plane.members().0 != members_before.0 {
+                    if *plane.members() != members_before {
                         if let Err(failure) = plane.change_members(members_before).await {
                             error!(%failure, "can't take back what could not be written down");
                         }
@@ -467,6 +487,14 @@ impl<S: Store> Worker<S> {
                 }
                 Err(refused)
             }
+        }
+    }
+
+    /// All of them, as they are now.
+    fn members_now(&self) -> Members {
+        Members {
+            peers: Arc::new(self.members.values().cloned().collect()),
+            lan_servers: Arc::clone(self.state.lan_servers()),
         }
     }
 
@@ -510,6 +538,9 @@ impl<S: Store> Worker<S> {
 
     /// The member that a peer is now, if it may connect.
     fn member_now(&self, id: Uuid, begun: &Begun, now: Timestamp) -> Option<Member> {
+        if let Some(invite) = self.state.invites().get(&id) {
+            return (invite.expires_at > now).then(|| view::invited(invite));
+        }
         let peer = self.state.peers().get(&id)?;
         let mut usage = self.shared.meter().usage(id);
         // The meter is told once it is written down; whether the peer may connect is decided before.
@@ -528,6 +559,7 @@ impl<S: Store> Worker<S> {
             return;
         }
         let members = before.values().flatten();
+        let members = members.filter(|member| !member.is_invited);
         let keys: BTreeMap<PublicKey, Uuid> = members
             .flat_map(|member| member.keys().map(|key| (*key, member.id)))
             .collect();

@@ -89,6 +89,18 @@ impl Inner {
                 held.tokens.sort_by(|a, b| a.id.cmp(&b.id));
             }
             Change::DeleteToken(id) => held.tokens.retain(|known| known.id != id),
+            Change::PutInvite(invite) => {
+                held.invites.retain(|known| known.id != invite.id);
+                held.invites.push(invite);
+                held.invites.sort_by_key(|invite| invite.id);
+            }
+            Change::DeleteInvite(id) => held.invites.retain(|known| known.id != id),
+            Change::PutLanServer(lan_server) => {
+                held.lan_servers
+                    .retain(|known| known.name != lan_server.name);
+                held.lan_servers.push(lan_server);
+                held.lan_servers.sort_by(|a, b| a.name.cmp(&b.name));
+            }
             Change::ReleaseAddress(address, at) => {
                 held.released_addresses.insert(address, at);
             }

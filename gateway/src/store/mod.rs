@@ -84,6 +84,10 @@ pub struct Snapshot {
     pub usage: BTreeMap<Uuid, UsageRecord>,
     /// Tokens.
     pub tokens: Vec<TokenRecord>,
+    /// Invitations for LAN hosts that are not over yet.
+    pub invites: Vec<InviteRecord>,
+    /// Keys of LAN servers that have joined.
+    pub lan_servers: Vec<LanServerRecord>,
     /// Addresses that peers gave back, and when: the youngest are not given out again yet.
     pub released_addresses: BTreeMap<IpAddr, Timestamp>,
     /// Answers that are repeated when their request is.
@@ -107,6 +111,12 @@ pub enum Change {
     PutToken(TokenRecord),
     /// Remove a token.
     DeleteToken(String),
+    /// Add an invitation, or replace the one with this identifier.
+    PutInvite(InviteRecord),
+    /// Remove an invitation.
+    DeleteInvite(Uuid),
+    /// A LAN server has this key from now on.
+    PutLanServer(LanServerRecord),
     /// A peer gave an address back.
     ReleaseAddress(IpAddr, Timestamp),
     /// An address is in use again, or free for anyone.
@@ -204,6 +214,49 @@ pub struct TokenRecord {
     pub created_by: String,
     /// When it stops to work.
     pub expires_at: Option<Timestamp>,
+}
+
+/// An invitation for a LAN host. What it needs to use it, the private key among it, is in the token and nowhere here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InviteRecord {
+    /// Identifier.
+    pub id: Uuid,
+    /// Name of the `[[lan_server]]` that the LAN host becomes.
+    pub lan_server: String,
+    /// Key of the invited peer.
+    pub public_key: PublicKey,
+    /// Its preshared key.
+    pub preshared_key: PresharedKey,
+    /// Its tunnel address.
+    pub address: IpAddr,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+    /// When it is over.
+    pub expires_at: Timestamp,
+    /// The key of the LAN host that has used it.
+    pub used_by: Option<PublicKey>,
+}
+
+impl InviteRecord {
+    /// Grows with each change; the `ETag`. The one change is that it is used.
+    pub fn revision(&self) -> u64 {
+        1 + u64::from(self.used_by.is_some())
+    }
+}
+
+/// What a LAN server is known by that has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LanServerRecord {
+    /// Name of the `[[lan_server]]`.
+    pub name: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// The preshared key that it was given.
+    pub preshared_key: PresharedKey,
+    /// When.
+    pub joined_at: Timestamp,
 }
 
 /// An answer that is repeated when its request is (`Idempotency-Key`).

@@ -3,9 +3,13 @@ use std::net::IpAddr;
 
 use gateway::store::memory::MemoryStore;
 use gateway::store::sqlite::SqliteStore;
-use gateway::store::{Change, IdempotentAnswer, Store, StoreError, TokenRecord, UsageRecord};
+use gateway::store::{
+    Change, IdempotentAnswer, InviteRecord, LanServerRecord, Store, StoreError, TokenRecord,
+    UsageRecord,
+};
 use jiff::Timestamp;
 use shared::api::scope::Scope;
+use shared::model::{PresharedKey, PublicKey};
 use uuid::Uuid;
 
 use crate::{entry, peer, put};
@@ -24,6 +28,29 @@ fn token(id: &str) -> TokenRecord {
         created_at: at(1),
         created_by: "unix:uid=0,gid=0,pid=1".to_owned(),
         expires_at: Some(at(2)),
+    }
+}
+
+fn invite(number: u8, used_by: Option<u8>) -> InviteRecord {
+    InviteRecord {
+        id: Uuid::from_u128(u128::from(number)),
+        lan_server: "home".to_owned(),
+        public_key: PublicKey::from_bytes([number; 32]),
+        preshared_key: PresharedKey::from_bytes([number + 1; 32]),
+        address: IpAddr::from([10, 17, 0, number]),
+        created_at: at(6),
+        created_by: "unix:uid=0,gid=0,pid=1".to_owned(),
+        expires_at: at(7),
+        used_by: used_by.map(|key| PublicKey::from_bytes([key; 32])),
+    }
+}
+
+fn lan_server(name: &str, key: u8) -> LanServerRecord {
+    LanServerRecord {
+        name: name.to_owned(),
+        public_key: PublicKey::from_bytes([key; 32]),
+        preshared_key: PresharedKey::from_bytes([key + 1; 32]),
+        joined_at: at(8),
     }
 }
 
@@ -55,6 +82,12 @@ async fn everything_comes_back(store: &impl Store) {
         Change::PutUsage(Uuid::from_u128(1), usage),
         Change::PutToken(token("a")),
         Change::PutToken(token("b")),
+        Change::PutInvite(invite(1, None)),
+        Change::PutInvite(invite(2, None)),
+        Change::PutInvite(invite(2, Some(9))),
+        Change::PutLanServer(lan_server("home", 3)),
+        Change::PutLanServer(lan_server("office", 4)),
+        Change::PutLanServer(lan_server("home", 5)),
         Change::ReleaseAddress(address, at(5)),
         Change::PutIdempotentAnswer(answer("k")),
         Change::PutIdempotentAnswer(answer("l")),
@@ -66,6 +99,11 @@ async fn everything_comes_back(store: &impl Store) {
     assert_eq!(held.peers, [peer(1), peer(2)]);
     assert_eq!(held.usage[&Uuid::from_u128(1)], usage);
     assert_eq!(held.tokens, [token("a"), token("b")]);
+    assert_eq!(held.invites, [invite(1, None), invite(2, Some(9))]);
+    assert_eq!(
+        held.lan_servers,
+        [lan_server("home", 5), lan_server("office", 4)]
+    );
     assert_eq!(held.released_addresses[&address], at(5));
     assert_eq!(held.idempotent_answers, [answer("k"), answer("l")]);
     assert_eq!(held.audit_head, Some(second.clone()));
@@ -79,6 +117,7 @@ async fn everything_comes_back(store: &impl Store) {
     let changes = vec![
         Change::DeletePeer(Uuid::from_u128(1)),
         Change::DeleteToken("a".to_owned()),
+        Change::DeleteInvite(Uuid::from_u128(1)),
         Change::ForgetReleased(address),
         Change::DeleteIdempotentAnswer {
             actor: "token:ci".to_owned(),
@@ -90,6 +129,7 @@ async fn everything_comes_back(store: &impl Store) {
     assert_eq!(held.peers, [peer(2)]);
     assert!(held.usage.is_empty(), "usage goes with its peer");
     assert_eq!(held.tokens, [token("b")]);
+    assert_eq!(held.invites, [invite(2, Some(9))]);
     assert!(held.released_addresses.is_empty());
     assert_eq!(held.idempotent_answers, [answer("l")]);
 }

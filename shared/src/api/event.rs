@@ -15,7 +15,7 @@ pub struct Event {
     /// Which peer, when it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Uuid>,
-    /// Name of the peer or token, when it is about one.
+    /// Name of the peer, token or LAN server, when it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -53,6 +53,15 @@ pub enum EventKind {
     /// A token was revoked.
     #[serde(rename = "token.revoked")]
     TokenRevoked,
+    /// A LAN host was invited.
+    #[serde(rename = "invite.created")]
+    InviteCreated,
+    /// An invitation was taken back.
+    #[serde(rename = "invite.revoked")]
+    InviteRevoked,
+    /// A LAN host has joined by an invitation.
+    #[serde(rename = "lan_server.joined")]
+    LanServerJoined,
     /// The configuration file was taken.
     #[serde(rename = "config.reloaded")]
     ConfigReloaded,
@@ -75,6 +84,9 @@ impl EventKind {
             Self::PeerOverQuota => "peer.over_quota",
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
+            Self::InviteCreated => "invite.created",
+            Self::InviteRevoked => "invite.revoked",
+            Self::LanServerJoined => "lan_server.joined",
             Self::ConfigReloaded => "config.reloaded",
             Self::Reset => "reset",
         }

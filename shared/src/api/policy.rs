@@ -1,6 +1,7 @@
 //! What the configuration file says, read-only: roles, published services, LAN servers.
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,8 +23,12 @@ pub struct Role {
 pub struct LanServer {
     /// Name.
     pub name: String,
-    /// Its key.
-    pub public_key: String,
+    /// Its key; `null` when it has not joined yet.
+    #[schema(required)]
+    pub public_key: Option<String>,
+    /// When it joined by a token; `null` when it has not, or the file gives it its key.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub joined_at: Option<Timestamp>,
     /// Its tunnel addresses.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,

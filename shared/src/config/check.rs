@@ -10,6 +10,7 @@ use super::fields::{IdentityDraft, TunnelDraft};
 use super::report::{Field, List, Located, Report, Reported};
 use super::sources::{Sets, SourcesDraft};
 use super::value::Quoted;
+use crate::model::PublicKey;
 use crate::plan::ruleset::Family;
 
 /// Something that belongs to a table of the file.
@@ -67,20 +68,28 @@ pub(super) fn unique_names(report: &Report<'_>, names: Vec<Owned<'_, &str>>) {
     });
 }
 
+/// The key of a peer, if it has one and that could be read.
+pub(super) fn keyed<'d>(
+    owner: &'d IdentityDraft,
+    key: Option<&Located<PublicKey>>,
+) -> Option<Owned<'d, PublicKey>> {
+    key.map(|key| Owned {
+        owner: owner.label.as_str(),
+        value: key.value,
+        at: key.at,
+    })
+}
+
 /// Names, keys and addresses of peers are those of one peer only.
-pub(super) fn unique_identities(report: &Report<'_>, identities: &[&IdentityDraft]) {
+pub(super) fn unique_identities(
+    report: &Report<'_>,
+    identities: &[&IdentityDraft],
+    keys: Vec<Owned<'_, PublicKey>>,
+) {
     let names = (identities.iter()).filter_map(|peer| named(&peer.label, &peer.name));
     unique_names(report, names.collect());
-    let keys = identities.iter().filter_map(|peer| {
-        let key = peer.public_key.as_ref().ok()?;
-        Some(Owned {
-            owner: peer.label.as_str(),
-            value: key.value,
-            at: key.at,
-        })
-    });
     // The key stays out of the message: it might be a private one that was pasted twice.
-    unique(report, keys.collect(), |_| "this public key".to_owned());
+    unique(report, keys, |_| "this public key".to_owned());
     let addresses = identities
         .iter()
         .flat_map(|peer| owned(&peer.label, &peer.addresses));

@@ -255,12 +255,11 @@ fn refuse_everything(value: &Value<'_>, network: IpNetwork) -> Result<(), Report
     Ok(())
 }
 
-/// Who a peer is; the common part of `[[lan_server]]`, `[[peer]]` and `[[gateway]]`.
+/// Who a peer is but for its key; the common part of `[[lan_server]]`, `[[peer]]` and `[[gateway]]`.
 #[derive(Debug)]
 pub(super) struct IdentityDraft {
     pub(super) label: String,
     pub(super) name: Field<String>,
-    pub(super) public_key: Field<PublicKey>,
     pub(super) preshared_key_file: Result<Option<Located<PathBuf>>, Reported>,
     pub(super) addresses: List<Located<IpAddr>>,
 }
@@ -269,7 +268,6 @@ pub(super) fn identity(table: &Table<'_>, example: &str) -> IdentityDraft {
     IdentityDraft {
         label: table.label().to_owned(),
         name: name(table),
-        public_key: public_key(table),
         preshared_key_file: table.get_and("preshared_key_file", key_file),
         addresses: addresses(table, example),
     }
@@ -279,8 +277,20 @@ pub(super) fn name(table: &Table<'_>) -> Field<String> {
     table.require("name", "\"home\"")?.parse_with(parse_name)
 }
 
-fn public_key(table: &Table<'_>) -> Field<PublicKey> {
-    let value = table.require("public_key", "the output of `wg pubkey`, in quotes")?;
+pub(super) fn public_key(table: &Table<'_>) -> Field<PublicKey> {
+    table
+        .require("public_key", "the output of `wg pubkey`, in quotes")
+        .and_then(peer_key)
+}
+
+/// A key that may come later, by pairing.
+pub(super) fn optional_public_key(
+    table: &Table<'_>,
+) -> Result<Option<Located<PublicKey>>, Reported> {
+    table.get_and("public_key", peer_key)
+}
+
+fn peer_key(value: Value<'_>) -> Field<PublicKey> {
     let key: Located<PublicKey> = value.parse()?;
     if key.value.as_bytes().iter().all(|&byte| byte == 0) {
         return Err(value.error("this key is all zeros; write the output of `wg pubkey`"));

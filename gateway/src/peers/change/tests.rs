@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::members::LanServers;
 use crate::store::Snapshot;
 
 const FILE: &str = r#"
@@ -37,7 +38,7 @@ impl World {
     fn new() -> Self {
         let config = Gateway::parse(FILE, "gateway.toml").unwrap().config;
         Self {
-            claims: Claims::of(&config),
+            claims: Claims::of(&config, &LanServers::new()),
             config,
             state: State::of(Snapshot::default()),
             now: Timestamp::from_second(1_000_000).unwrap(),
@@ -276,6 +277,7 @@ fn what_the_file_claims_later_stays_changeable() {
         &Gateway::parse(&FILE.replace("10.17.0.4", "10.17.0.3"), "gateway.toml")
             .unwrap()
             .config,
+        &LanServers::new(),
     );
     assert!(world.patch(&bob, r#"{"enabled": false}"#).is_ok());
     let moved = world.patch(&bob, r#"{"addresses": ["10.17.0.5"]}"#);

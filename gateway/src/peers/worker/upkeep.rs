@@ -14,7 +14,6 @@ use super::{Batch, Worker, ending, now};
 use crate::Gateway;
 use crate::audit;
 use crate::claims::Claims;
-use crate::members::Members;
 use crate::peers::change::{ADDRESS_REST, Context, Made};
 use crate::peers::events::of_peer;
 use crate::peers::meter::Holder;
@@ -53,6 +52,7 @@ impl<S: Store> Worker<S> {
             self.record(&ended, &mut batch);
             self.unrecorded.push(ended);
         }
+        self.end_invites(now, &mut batch);
         self.forget_old(now, &mut batch);
         // What could not be done is tried again with the next look.
         if self.carry_out_own(&mut plane, batch, now).await {
@@ -118,7 +118,7 @@ impl<S: Store> Worker<S> {
             return;
         }
         let config = Arc::clone(plane.config());
-        let claims = Claims::of(&config);
+        let claims = Claims::of(&config, self.state.lan_servers());
         for before in due {
             let context = Context {
                 state: &self.state,
@@ -201,8 +201,7 @@ impl<S: Store> Worker<S> {
         for id in &ids {
             self.members.remove(id);
         }
-        let members = Members(Arc::new(self.members.values().cloned().collect()));
-        let changed = plane.change_members(members).await;
+        let changed = plane.change_members(self.members_now()).await;
         self.count_departed(plane, &kept);
         if let Err(failure) = changed {
             warn!(%failure, "can't take peers out whose end has come");
@@ -214,6 +213,29 @@ impl<S: Store> Worker<S> {
             let event = of_peer(ended.kind, now, ended.id, &ended.name);
             self.shared.events.emit(event);
             self.unrecorded.push(ended);
+        }
+    }
+
+    /// Invitations whose time is up, used or not.
+    fn end_invites(&mut self, now: Timestamp, batch: &mut Batch) {
+        let invites = self.state.invites().values();
+        let over: Vec<_> = invites.filter(|i| i.expires_at <= now).cloned().collect();
+        for invite in over {
+            self.make(Change::DeleteInvite(invite.id), batch);
+            self.make(Change::ReleaseAddress(invite.address, now), batch);
+            let entry = audit::seal(
+                self.state.audit_head(),
+                audit::Draft {
+                    at: now,
+                    actor: "daemon".to_owned(),
+                    action: "invite.expire".to_owned(),
+                    resource: format!("invites/{}", invite.id),
+                    request: None,
+                    difference: Map::new(),
+                },
+            );
+            self.make(Change::Audit(entry), batch);
+            batch.touched.push(invite.id);
         }
     }
 

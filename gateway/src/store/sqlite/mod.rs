@@ -149,6 +149,8 @@ fn load(connection: &mut Connection) -> rusqlite::Result<Snapshot> {
         peers: all(&transaction, rows::PEERS, rows::peer)?,
         usage: all(&transaction, rows::USAGE, rows::usage)?,
         tokens: all(&transaction, rows::TOKENS, rows::token)?,
+        invites: all(&transaction, rows::INVITES, rows::invite)?,
+        lan_servers: all(&transaction, rows::LAN_SERVERS, rows::lan_server)?,
         released_addresses: all(&transaction, rows::RELEASED, rows::released)?,
         idempotent_answers: all(&transaction, rows::ANSWERS, rows::answer)?,
         audit_head: transaction.query_row(head, [], audit_entry).optional()?,

@@ -10,7 +10,8 @@ use shared::model::{PresharedKey, PublicKey};
 use uuid::Uuid;
 
 use super::super::{
-    Change, IdempotentAnswer, PeerRecord, RotationRecord, TokenRecord, UsageRecord,
+    Change, IdempotentAnswer, InviteRecord, LanServerRecord, PeerRecord, RotationRecord,
+    TokenRecord, UsageRecord,
 };
 
 /// Columns in the order of [`peer`].
@@ -82,12 +83,40 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<TokenRecord> {
     })
 }
 
+pub(super) const INVITES: &str = "SELECT id, lan_server, public_key, preshared_key, address, created_at, created_by, expires_at, used_by \
+    FROM invites ORDER BY id";
+
+pub(super) fn invite(row: &Row<'_>) -> rusqlite::Result<InviteRecord> {
+    let used_by: Option<[u8; 32]> = row.get(8)?;
+    Ok(InviteRecord {
+        id: id(row, 0)?,
+        lan_server: row.get(1)?,
+        public_key: PublicKey::from_bytes(row.get(2)?),
+        preshared_key: PresharedKey::from_bytes(row.get(3)?),
+        address: address(row, 4)?,
+        created_at: time(row, 5)?,
+        created_by: row.get(6)?,
+        expires_at: time(row, 7)?,
+        used_by: used_by.map(PublicKey::from_bytes),
+    })
+}
+
+pub(super) const LAN_SERVERS: &str =
+    "SELECT name, public_key, preshared_key, joined_at FROM lan_servers ORDER BY name";
+
+pub(super) fn lan_server(row: &Row<'_>) -> rusqlite::Result<LanServerRecord> {
+    Ok(LanServerRecord {
+        name: row.get(0)?,
+        public_key: PublicKey::from_bytes(row.get(1)?),
+        preshared_key: PresharedKey::from_bytes(row.get(2)?),
+        joined_at: time(row, 3)?,
+    })
+}
+
 pub(super) const RELEASED: &str = "SELECT address, at FROM released_addresses";
 
 pub(super) fn released(row: &Row<'_>) -> rusqlite::Result<(IpAddr, Timestamp)> {
-    let address: String = row.get(0)?;
-    let address = address.parse().map_err(|_| nonsense(0))?;
-    Ok((address, time(row, 1)?))
+    Ok((address(row, 0)?, time(row, 1)?))
 }
 
 pub(super) const ANSWERS: &str = "SELECT actor, key, fingerprint, status, resource, at FROM idempotent_answers ORDER BY actor, key";
@@ -140,6 +169,34 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             ],
         ),
         Change::DeleteToken(id) => run("DELETE FROM tokens WHERE id = ?", params![id]),
+        Change::PutInvite(invite) => run(
+            // All but this stays as it was made.
+            "INSERT INTO invites VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (id) DO UPDATE SET used_by = excluded.used_by",
+            params![
+                invite.id.as_bytes(),
+                invite.lan_server,
+                invite.public_key.as_bytes(),
+                invite.preshared_key.as_bytes(),
+                invite.address.to_string(),
+                millis(invite.created_at),
+                invite.created_by,
+                millis(invite.expires_at),
+                invite.used_by.map(|key| *key.as_bytes()),
+            ],
+        ),
+        Change::DeleteInvite(id) => run("DELETE FROM invites WHERE id = ?", params![id.as_bytes()]),
+        Change::PutLanServer(lan_server) => run(
+            "INSERT INTO lan_servers VALUES (?, ?, ?, ?) \
+             ON CONFLICT (name) DO UPDATE SET public_key = excluded.public_key, \
+             preshared_key = excluded.preshared_key, joined_at = excluded.joined_at",
+            params![
+                lan_server.name,
+                lan_server.public_key.as_bytes(),
+                lan_server.preshared_key.as_bytes(),
+                millis(lan_server.joined_at),
+            ],
+        ),
         Change::ReleaseAddress(address, at) => run(
             "INSERT OR REPLACE INTO released_addresses VALUES (?, ?)",
             params![address.to_string(), millis(*at)],
@@ -212,6 +269,11 @@ fn write_peer(transaction: &Transaction<'_>, peer: &PeerRecord) -> rusqlite::Res
 
 fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     Ok(Uuid::from_bytes(row.get(column)?))
+}
+
+fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<IpAddr> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| nonsense(column))
 }
 
 fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -199,7 +199,21 @@ fn endpoint(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
 
 fn identities(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
     let identities: Vec<_> = draft.identities().collect();
-    check::unique_identities(report, &identities);
+    check::unique_identities(report, &identities, draft.keys());
+    for server in &draft.lan_servers.items {
+        if let (Ok(None), Ok(Some(file))) =
+            (&server.public_key, &server.identity.preshared_key_file)
+        {
+            let label = &server.identity.label;
+            report.error(
+                file.at,
+                format!(
+                    "{label}: `preshared_key_file` goes with a `public_key`; write that, too, or leave \
+                     both out: a LAN host that joins by a token gets a preshared key of its own"
+                ),
+            );
+        }
+    }
     for peer in identities {
         for address in &peer.addresses.items {
             if let Some(problem) = peer_address_problem(address.value, networks) {

@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use ipnetwork::IpNetwork;
 
 use super::{Admin, Gateway, LanServerPeer, Peer, Publish, Role, Wan};
+use crate::config::check::{Owned, keyed};
 use crate::config::common::{Endpoint, PortMap, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{Quoted, parse_name, parse_network};
-use crate::model::InterfaceName;
+use crate::model::{InterfaceName, PublicKey};
 
 /// Every key of `gateway.toml`.
 pub const KEYS: &[TableKeys] = &[
@@ -115,6 +116,7 @@ pub(super) struct WanDraft {
 #[derive(Debug)]
 pub(super) struct LanServerDraft {
     pub(super) identity: IdentityDraft,
+    pub(super) public_key: Result<Option<Located<PublicKey>>, Reported>,
     pub(super) networks: List<Located<IpNetwork>>,
 }
 
@@ -139,6 +141,7 @@ pub(super) struct RoleDraft {
 #[derive(Debug)]
 pub(super) struct PeerDraft {
     pub(super) identity: IdentityDraft,
+    pub(super) public_key: Field<PublicKey>,
     pub(super) role: Result<Option<Located<String>>, Reported>,
 }
 
@@ -184,6 +187,7 @@ fn lan_server(table: &Table<'_>) -> LanServerDraft {
     });
     LanServerDraft {
         identity: fields::identity(table, "\"10.17.0.2\""),
+        public_key: fields::optional_public_key(table),
         networks,
     }
 }
@@ -211,6 +215,7 @@ fn role(table: &Table<'_>) -> RoleDraft {
 fn peer(table: &Table<'_>) -> PeerDraft {
     PeerDraft {
         identity: fields::identity(table, "\"10.17.0.10\""),
+        public_key: fields::public_key(table),
         role: table.get_and("role", |value| value.parse_with(parse_name)),
     }
 }
@@ -239,6 +244,17 @@ impl Draft {
     pub(super) fn identities(&self) -> impl Iterator<Item = &IdentityDraft> + Clone {
         let lan_servers = self.lan_servers.items.iter().map(|server| &server.identity);
         lan_servers.chain(self.peers.items.iter().map(|peer| &peer.identity))
+    }
+
+    /// The keys of all peers that have one.
+    pub(super) fn keys(&self) -> Vec<Owned<'_, PublicKey>> {
+        let lan_servers = self.lan_servers.items.iter().filter_map(|server| {
+            let key = server.public_key.as_ref().ok()?;
+            keyed(&server.identity, key.as_ref())
+        });
+        let peers = self.peers.items.iter();
+        let peers = peers.filter_map(|p| keyed(&p.identity, p.public_key.as_ref().ok()));
+        lan_servers.chain(peers).collect()
     }
 
     /// The checked form, if every field could be read.
@@ -290,7 +306,7 @@ impl LanServerDraft {
         networks.sort_unstable();
         Ok(LanServerPeer {
             name: self.identity.name?.value,
-            public_key: self.identity.public_key?.value,
+            public_key: self.public_key?.map(|key| key.value),
             preshared_key_file: fields::optional_in_state_dir(
                 dirs,
                 self.identity.preshared_key_file?,
@@ -327,7 +343,7 @@ impl PeerDraft {
     fn build(self, dirs: &Dirs) -> Result<Peer, Reported> {
         Ok(Peer {
             name: self.identity.name?.value,
-            public_key: self.identity.public_key?.value,
+            public_key: self.public_key?.value,
             preshared_key_file: fields::optional_in_state_dir(
                 dirs,
                 self.identity.preshared_key_file?,

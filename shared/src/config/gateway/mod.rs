@@ -64,9 +64,9 @@ pub struct Wan {
 pub struct LanServerPeer {
     /// Unique name.
     pub name: String,
-    /// Its key.
-    pub public_key: PublicKey,
-    /// Absolute path.
+    /// Its key; `None` when it comes by pairing.
+    pub public_key: Option<PublicKey>,
+    /// Absolute path; only beside a key.
     pub preshared_key_file: Option<PathBuf>,
     /// Its addresses inside the tunnel networks, one per family at most, at least one.
     pub addresses: Vec<IpAddr>,

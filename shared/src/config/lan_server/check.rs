@@ -31,7 +31,9 @@ fn gateways(report: &Report<'_>, draft: &Draft) {
     let identities: Vec<_> = (gateways.items.iter())
         .map(|gateway| &gateway.identity)
         .collect();
-    check::unique_identities(report, &identities);
+    let keys = gateways.items.iter();
+    let keys = keys.filter_map(|g| check::keyed(&g.identity, g.public_key.as_ref().ok()));
+    check::unique_identities(report, &identities, keys.collect());
     if gateways.items.is_empty() && gateways.complete.is_ok() {
         let message = "there is no [[gateway]]; name the gateway that this host dials";
         report.error(gateways.at, message);

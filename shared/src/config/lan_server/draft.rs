@@ -10,6 +10,7 @@ use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDra
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{PortError, Quoted};
+use crate::model::PublicKey;
 
 /// Every key of `lan-server.toml`.
 pub const KEYS: &[TableKeys] = &[
@@ -86,6 +87,7 @@ pub(super) struct Draft {
 pub(super) struct GatewayDraft {
     pub(super) at: usize,
     pub(super) identity: IdentityDraft,
+    pub(super) public_key: Field<PublicKey>,
     pub(super) endpoint: Field<Endpoint>,
     pub(super) networks: List<Located<IpNetwork>>,
     pub(super) persistent_keepalive_secs: Field<u16>,
@@ -126,6 +128,7 @@ fn gateway(table: &Table<'_>) -> GatewayDraft {
     GatewayDraft {
         at: table.at(),
         identity: fields::identity(table, "\"10.17.0.1\""),
+        public_key: fields::public_key(table),
         endpoint: fields::endpoint(table),
         networks: fields::tunnel_networks(table),
         persistent_keepalive_secs: table.get_or(
@@ -198,7 +201,7 @@ impl GatewayDraft {
         Ok(Gateway {
             name: self.identity.name?.value,
             endpoint: self.endpoint?.value,
-            public_key: self.identity.public_key?.value,
+            public_key: self.public_key?.value,
             preshared_key_file: fields::optional_in_state_dir(
                 dirs,
                 self.identity.preshared_key_file?,

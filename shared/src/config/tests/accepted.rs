@@ -55,7 +55,7 @@ fn the_gateway_example_of_the_interface_is_accepted() {
         },
         lan_servers: vec![gateway::LanServerPeer {
             name: "home".to_owned(),
-            public_key: PUBLIC_KEYS[0].parse().unwrap(),
+            public_key: Some(PUBLIC_KEYS[0].parse().unwrap()),
             preshared_key_file: None,
             addresses: vec!["10.17.0.2".parse().unwrap()],
             networks: ["10.17.3.0/24", "10.17.4.0/24", "10.17.5.0/24"]
