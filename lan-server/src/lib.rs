@@ -1,9 +1,9 @@
 //! `lan-server`, the LAN end of wg-edge: policy and nothing else. What both ends are made of is in [`shared_daemon`];
 //! the two routes, packet and configuration, are written down hop by hop in the crate `gateway` and are the same here,
 //! with [`desired::model`] in place of its policy.
+pub mod cli;
 pub mod desired;
-
-use std::convert::Infallible;
+mod join;
 
 use shared::config::{self, ConfigErrors, Parsed};
 use shared_daemon::cli::Context;
@@ -19,7 +19,7 @@ impl Product for LanServer {
     type Config = config::lan_server::LanServer;
     type Members = ();
     type Service = ();
-    type Commands = Infallible;
+    type Commands = cli::Commands;
 
     const NAME: &'static str = "lan-server";
     const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
@@ -49,7 +49,7 @@ impl Product for LanServer {
         desired::model(config, environment)
     }
 
-    async fn command(none: Infallible, _: &Context<Self>) -> Result<(), Failure> {
-        match none {}
+    async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {
+        cli::run(command, context).await
     }
 }

@@ -1,0 +1,277 @@
+//! `lan-server join`: from a token to a configuration. What is said to the gateway is in [`shared::pairing`].
+mod configuration;
+mod conversation;
+mod report;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use shared::config::lan_server as config;
+use shared::model::{PresharedKey, PrivateKey};
+use shared::pairing::{Offer, Reply, Request, Token};
+use shared_daemon::cli::Context;
+use shared_daemon::cli::output::{note, print};
+use shared_daemon::error::Failure;
+use shared_daemon::{app, logging};
+use shared_os::{atomic_file, key_file, process};
+use zeroize::Zeroizing;
+
+use crate::LanServer;
+use crate::cli::Join;
+use configuration::{Dirs, GATEWAY_KEY_FILE, Written};
+use conversation::Conversation;
+
+/// Longest line that is read as a token.
+const MAX_TOKEN: u64 = 4096;
+
+pub(crate) async fn run(arguments: Join, context: &Context<LanServer>) -> Result<(), Failure> {
+    let token = read_token(&arguments.token)?;
+    check_time(&token)?;
+    let path = &context.config_path;
+    let before = Before::read(path)?;
+    let dirs = before.dirs(&arguments);
+    let key_path = dirs.private_key_file();
+    let key = existing_key(&key_path)?;
+
+    let mut conversation = Conversation::open(&token).await?;
+    let public_key = key.as_ref().map(|key| key.public_key().to_string());
+    let reply = conversation.ask(&Request::Offer { public_key }).await?;
+    let offer = match reply {
+        Reply::Offer(offer) => offer,
+        Reply::Refused { detail } => return Err(refused(&detail)),
+        Reply::Joined { .. } => return Err(nonsense()),
+    };
+    let written = configuration::write(&offer, &token, &dirs, path)?;
+    note(&configuration::summary(&offer, &token));
+    for warning in &written.warnings {
+        note(warning);
+    }
+    if arguments.dry_run {
+        note(&format!("{} would hold:", path.display()));
+        return print(&written.text);
+    }
+    before.may_become(&written, path, arguments.replace)?;
+    if !arguments.yes {
+        confirm()?;
+    }
+
+    let reply = join(&mut conversation, &key_path, key).await?;
+    let preshared_key: PresharedKey = reply.parse().map_err(|_| nonsense())?;
+    put_in_place(&dirs, &preshared_key, &written, path, &before)?;
+    note(&format!("joined {} as {}", token.endpoint, offer.name));
+    if let Some(pid) = process::running(&dirs.runtime, "lan-server") {
+        note(&format!(
+            "the daemon (pid {pid}) runs with what it had: restart it to take the new keys"
+        ));
+        return Ok(());
+    }
+    if !arguments.run {
+        note("start it: lan-server run");
+        return Ok(());
+    }
+    logging::init();
+    let report = tokio::spawn(report::when_up(context.client()?));
+    let ran = app::run::<LanServer>(path).await;
+    report.abort();
+    ran
+}
+
+fn read_token(text: &str) -> Result<Token, Failure> {
+    let read = if text == "-" {
+        let mut line = Zeroizing::new(String::new());
+        let mut stdin = io::Read::take(io::stdin().lock(), MAX_TOKEN);
+        io::BufRead::read_line(&mut io::BufReader::new(&mut stdin), &mut line)
+            .map_err(|error| Failure::other(&error))?;
+        line.parse()
+    } else {
+        text.parse()
+    };
+    read.map_err(|error: shared::pairing::TokenError| Failure::Other(error.to_string()))
+}
+
+/// The gateway would not answer: say why at once.
+fn check_time(token: &Token) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    if token.expires_at > now {
+        return Ok(());
+    }
+    Err(Failure::Other(format!(
+        "the token expired at {}, and this host's clock says {now:.0}; ask for a new one: `gateway invite NAME`",
+        token.expires_at
+    )))
+}
+
+fn refused(detail: &str) -> Failure {
+    Failure::Other(format!("the gateway refuses: {detail}"))
+}
+
+fn nonsense() -> Failure {
+    Failure::Other(
+        "the gateway's answer makes no sense to this version of lan-server; use the same version on both ends"
+            .to_owned(),
+    )
+}
+
+/// The configuration that is there, if one is.
+struct Before {
+    text: Option<String>,
+    config: Option<config::LanServer>,
+}
+
+impl Before {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Failure::Environment(format!(
+                    "{}: can't be read: {error}",
+                    path.display()
+                )));
+            }
+        };
+        // One that is wrong is not used, and replaced only when that is asked for.
+        let config = text.as_ref().and_then(|text| {
+            let parsed = config::LanServer::parse(text, &path.display().to_string()).ok()?;
+            Some(parsed.config)
+        });
+        Ok(Self { text, config })
+    }
+
+    /// As the arguments say, or else as before.
+    fn dirs(&self, arguments: &Join) -> Dirs {
+        let state = self.config.as_ref().map(|config| config.state_dir.clone());
+        let runtime = self.config.as_ref().map(|c| c.runtime_dir.clone());
+        let default = Dirs::default();
+        Dirs {
+            state: arguments
+                .state_dir
+                .clone()
+                .or(state)
+                .unwrap_or(default.state),
+            runtime: arguments
+                .runtime_dir
+                .clone()
+                .or(runtime)
+                .unwrap_or(default.runtime),
+        }
+    }
+
+    /// Whether what is there may be replaced, before the token is used.
+    fn may_become(&self, written: &Written, path: &Path, replace: bool) -> Result<(), Failure> {
+        match &self.text {
+            Some(text) if *text != written.text && !replace => Err(Failure::Other(format!(
+                "{} exists and says something else; `--dry-run` shows what would be written, `--replace` puts it in \
+                 place and keeps the old one as {}. The token is not used yet",
+                path.display(),
+                kept(path).display()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Where the configuration of before is kept.
+fn kept(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".before-join");
+    PathBuf::from(name)
+}
+
+fn existing_key(path: &Path) -> Result<Option<PrivateKey>, Failure> {
+    match key_file::read(path) {
+        Ok(key) => Ok(Some(key)),
+        Err(key_file::KeyFileError::Read { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::environment(&error)),
+    }
+}
+
+fn confirm() -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Other(
+            "nobody can be asked here: say --yes; the token is not used yet".to_owned(),
+        ));
+    }
+    let mut stderr = io::stderr();
+    let asked = write!(stderr, "Let the gateway reach this? [y/N] ").and_then(|()| stderr.flush());
+    asked.map_err(|error| Failure::other(&error))?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::other(&error))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Other(
+            "nothing was changed; the token is not used".to_owned(),
+        )),
+    }
+}
+
+/// The key is on the disk before the gateway knows it: a crash in between leaves nothing that can't be done again.
+async fn join(
+    conversation: &mut Conversation,
+    path: &Path,
+    key: Option<PrivateKey>,
+) -> Result<Zeroizing<String>, Failure> {
+    let is_new = key.is_none();
+    let key = match key {
+        Some(key) => key,
+        None => {
+            key_file::read_or_create(path)
+                .map_err(|error| Failure::environment(&error))?
+                .0
+        }
+    };
+    let public_key = key.public_key().to_string();
+    let answer = conversation.ask(&Request::Join { public_key }).await;
+    match answer {
+        Ok(Reply::Joined { preshared_key }) => Ok(Zeroizing::new(preshared_key)),
+        Ok(Reply::Refused { detail }) => {
+            if is_new {
+                // Nobody knows it.
+                let _left_is_harmless = std::fs::remove_file(path);
+            }
+            Err(refused(&detail))
+        }
+        Ok(Reply::Offer(Offer { .. })) => Err(nonsense()),
+        // The gateway may have taken it: the key stays for the next attempt.
+        Err(failure) => Err(failure),
+    }
+}
+
+fn put_in_place(
+    dirs: &Dirs,
+    preshared_key: &PresharedKey,
+    written: &Written,
+    path: &Path,
+    before: &Before,
+) -> Result<(), Failure> {
+    let failed = |what: &Path| {
+        let what = what.display().to_string();
+        move |error: io::Error| {
+            Failure::Environment(format!(
+                "{what}: can't be written: {error}; run the same command again within the token's time"
+            ))
+        }
+    };
+    let key_file = dirs.state.join(GATEWAY_KEY_FILE);
+    let mut line = preshared_key.to_base64();
+    line.push('\n');
+    atomic_file::write(&key_file, line.as_bytes(), 0o600).map_err(failed(&key_file))?;
+    if before.text.as_ref() == Some(&written.text) {
+        return Ok(());
+    }
+    if let Some(text) = &before.text {
+        let kept = kept(path);
+        atomic_file::write(&kept, text.as_bytes(), 0o644).map_err(failed(&kept))?;
+    }
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed(dir))?;
+    }
+    atomic_file::write(path, written.text.as_bytes(), 0o644).map_err(failed(path))
+}
