@@ -188,6 +188,130 @@ fn from_a_token_to_the_first_proxied_byte() {
     });
 }
 
+/// `gateway init` on the VPS with directories of its own.
+fn init_words(world: &LightWorld, more: &[&str]) -> Result<Vec<String>> {
+    let dir = world.vps.dir().join("init");
+    let path = |name: &str| dir.join(name).display().to_string();
+    let mut words = vec![binary("gateway")?, "init".to_owned()];
+    words.extend(["--config".to_owned(), path("etc/gateway.toml")]);
+    words.extend(["--state-dir".to_owned(), path("state")]);
+    words.extend(["--runtime-dir".to_owned(), path("run")]);
+    words.extend(more.iter().map(|&word| word.to_owned()));
+    Ok(words)
+}
+
+fn init(world: &LightWorld, more: &[&str]) -> Result<Output> {
+    let words = init_words(world, more)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    world.vps.output(&words)
+}
+
+/// The token in what `gateway init` printed.
+fn token_in(text: &str) -> Option<String> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("lan-server join "));
+    line.map(|token| token.trim().to_owned())
+}
+
+#[test]
+fn two_commands_from_nothing_to_the_first_proxied_byte() {
+    in_light_world(|world| {
+        let begin = Instant::now();
+        let words = init_words(world, &["--yes", "--run"])?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut gateway = Daemon::start(&world.vps, "gateway-init", &words)?;
+        gateway.wait_for_log(SOON, 0, &["ready"])?;
+        let token = token_in(&gateway.log()).context("no token was printed")?;
+        let joining = Joining::new(&world.lan_host)?;
+        let words = joining.words(&token, &["--yes", "--run"]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut daemon = Daemon::start(&world.lan_host, "joined", &words)?;
+        daemon.wait_until(FIRST_BYTE, "the first proxied byte", || {
+            ask_tcp(&world.client, public(443))
+        })?;
+        assert!(begin.elapsed() < FIRST_BYTE, "{:?}", begin.elapsed());
+        for part in [
+            "the link of the default route",
+            "the address of eth0",
+            "203.0.113.10:51820",
+        ] {
+            assert!(
+                gateway.log().contains(part),
+                "{part} is missing in\n{}",
+                gateway.log()
+            );
+        }
+        // Again: nothing to write, and nobody to invite.
+        let again = init(world, &["--yes"])?;
+        let said = String::from_utf8_lossy(&again.stderr);
+        assert!(
+            again.status.success() && said.contains("has joined already"),
+            "{again:?}"
+        );
+        assert_eq!(token_in(&String::from_utf8_lossy(&again.stdout)), None);
+        ask_tcp(&world.client, public(80)).map(drop)
+    });
+}
+
+#[test]
+fn init_changes_nothing_that_it_was_not_told_to_change() {
+    in_light_world(|world| {
+        let dir = world.vps.dir().join("init");
+        let refused = |more: &[&str], words: &str| -> Result<()> {
+            let output = init(world, more)?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                !output.status.success() && said.contains(words),
+                "{output:?}"
+            );
+            Ok(())
+        };
+        let shown = init(world, &["--dry-run"])?;
+        assert!(shown.status.success(), "{shown:?}");
+        refused(&[], "say --yes")?;
+        refused(
+            &["--yes", "--endpoint", "104.16.0.1"],
+            "belongs to Cloudflare",
+        )?;
+        refused(&["--yes", "--wan", "eth7"], "no link eth7")?;
+        refused(
+            &["--yes", "--ingress", "192.0.2.7"],
+            "192.0.2.7 is in no network",
+        )?;
+        refused(&["--yes", "--lan-server", "a b"], "valid configuration")?;
+        assert!(!dir.exists(), "something was written");
+        // Written as it was shown, with a token that the daemon will know.
+        let written = init(world, &["--yes"])?;
+        assert!(written.status.success(), "{written:?}");
+        let path = dir.join("etc/gateway.toml");
+        let text = std::fs::read(&path)?;
+        assert_eq!(text, shown.stdout);
+        let first = token_in(&String::from_utf8_lossy(&written.stdout)).context("no token")?;
+        // A second run ends that token and changes nothing else; other arguments are refused.
+        let again = init(world, &["--yes"])?;
+        let second = token_in(&String::from_utf8_lossy(&again.stdout)).context("no token")?;
+        assert_ne!(first, second);
+        refused(&["--yes", "--ingress", "10.17.5.31"], "--replace")?;
+        assert_eq!(std::fs::read(&path)?, text);
+        let replaced = init(world, &["--yes", "--ingress", "10.17.5.31", "--replace"])?;
+        assert!(replaced.status.success(), "{replaced:?}");
+        assert_eq!(
+            std::fs::read(dir.join("etc/gateway.toml.before-init"))?,
+            text
+        );
+        // The daemon starts from what was made without it.
+        let token = token_in(&String::from_utf8_lossy(&replaced.stdout)).context("no token")?;
+        let mut gateway = Instance::start(&world.vps, "gateway", path)?;
+        gateway.daemon.wait_for_log(SOON, 0, &["ready"])?;
+        let host = Joining::new(&world.lan_host)?;
+        host.succeeds(&token, &["--yes"])?;
+        let peers = gateway.status()?.peers;
+        let mut names = peers.iter().filter_map(|peer| peer.name.as_deref());
+        holds(names.any(|name| name == "home"), || format!("{peers:?}"))
+    });
+}
+
 #[test]
 fn a_dry_run_uses_nothing_and_changes_nothing() {
     in_light_world(|world| {

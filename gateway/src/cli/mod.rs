@@ -6,6 +6,7 @@ mod audit;
 mod certificate;
 mod events;
 mod files;
+mod init;
 mod invite;
 mod kubeconfig;
 mod peer;
@@ -33,6 +34,11 @@ pub enum Commands {
     /// Make, list and revoke tokens for the API inside of the tunnel
     #[command(subcommand)]
     Token(token::Token),
+    /// Write a first configuration, and print a token for the LAN host
+    ///
+    /// Finds out what the arguments leave open and says why; asks before it writes. Running it again changes nothing, and
+    /// prints another token until a LAN host has joined.
+    Init(init::Init),
     /// Make a token that a LAN host joins with: `lan-server join TOKEN`
     ///
     /// It works once, for 15 minutes, and is printed alone on standard output. An earlier token for the same LAN server is
@@ -79,6 +85,7 @@ pub(crate) async fn run(command: Commands, context: &Context<Gateway>) -> Result
     match command {
         Commands::Peer(command) => peer::run(command, context.client()?).await,
         Commands::Token(command) => token::run(command, context.client()?).await,
+        Commands::Init(arguments) => init::run(arguments, context).await,
         Commands::Invite { name, json } => invite::run(&context.client()?, name, json).await,
         Commands::Audit(command) => audit::run(command, context).await,
         Commands::Events { json } => events::follow(&context.client()?, json).await,

@@ -269,7 +269,7 @@ fn of_made(
 }
 
 /// 32 bytes that nobody can guess.
-fn random_bytes() -> [u8; 32] {
+pub(super) fn random_bytes() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the kernel has random numbers from its start on");
     bytes

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod invites;
 pub mod meter;
+pub mod offline;
 pub mod request;
 pub mod state;
 pub mod tokens;

@@ -13,6 +13,7 @@ use shared::pairing::{Offer, Reply, Request, Token};
 use shared_daemon::cli::Context;
 use shared_daemon::cli::output::{note, print};
 use shared_daemon::error::Failure;
+use shared_daemon::product::Product as _;
 use shared_daemon::{app, logging};
 use shared_os::{atomic_file, key_file, process};
 use zeroize::Zeroizing;
@@ -58,12 +59,14 @@ pub(crate) async fn run(arguments: Join, context: &Context<LanServer>) -> Result
 
     let reply = join(&mut conversation, &key_path, key).await?;
     let preshared_key: PresharedKey = reply.parse().map_err(|_| nonsense())?;
-    put_in_place(&dirs, &preshared_key, &written, path, &before)?;
+    let changed = put_in_place(&dirs, &preshared_key, &written, path, &before)?;
     note(&format!("joined {} as {}", token.endpoint, offer.name));
-    if let Some(pid) = process::running(&dirs.runtime, "lan-server") {
-        note(&format!(
-            "the daemon (pid {pid}) runs with what it had: restart it to take the new keys"
-        ));
+    if let Some(pid) = process::running(&dirs.runtime, LanServer::NAME) {
+        note(&if changed {
+            format!("the daemon (pid {pid}) runs with what it had: restart it")
+        } else {
+            format!("nothing has changed; the daemon (pid {pid}) runs on")
+        });
         return Ok(());
     }
     if !arguments.run {
@@ -244,13 +247,14 @@ async fn join(
     }
 }
 
+/// Returns whether anything is not as it was.
 fn put_in_place(
     dirs: &Dirs,
     preshared_key: &PresharedKey,
     written: &Written,
     path: &Path,
     before: &Before,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let failed = |what: &Path| {
         let what = what.display().to_string();
         move |error: io::Error| {
@@ -260,11 +264,18 @@ fn put_in_place(
         }
     };
     let key_file = dirs.state.join(GATEWAY_KEY_FILE);
+    // A file that can't be read as a key is replaced.
+    let is_known =
+        key_file::read(&key_file).is_ok_and(|known: PresharedKey| known == *preshared_key);
+    let is_same = before.text.as_ref() == Some(&written.text);
+    if is_known && is_same {
+        return Ok(false);
+    }
     let mut line = preshared_key.to_base64();
     line.push('\n');
     atomic_file::write(&key_file, line.as_bytes(), 0o600).map_err(failed(&key_file))?;
-    if before.text.as_ref() == Some(&written.text) {
-        return Ok(());
+    if is_same {
+        return Ok(true);
     }
     if let Some(text) = &before.text {
         let kept = kept(path);
@@ -273,5 +284,6 @@ fn put_in_place(
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed(dir))?;
     }
-    atomic_file::write(path, written.text.as_bytes(), 0o644).map_err(failed(path))
+    atomic_file::write(path, written.text.as_bytes(), 0o644).map_err(failed(path))?;
+    Ok(true)
 }

@@ -1,0 +1,229 @@
+//! `gateway init`: from an empty VPS to a configuration and a token for the LAN host.
+mod detect;
+mod file;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
+use jiff::Timestamp;
+use shared::api::Page;
+use shared::api::policy::LanServer;
+use shared::config::gateway::Gateway as Config;
+use shared::model::InterfaceName;
+use shared_daemon::admin::client::Client;
+use shared_daemon::cli::Context;
+use shared_daemon::cli::output::{note, print};
+use shared_daemon::error::Failure;
+use shared_daemon::product::Product as _;
+use shared_daemon::{admin, app, logging};
+use shared_os::process::{self, Instance};
+use shared_os::{atomic_file, key_file};
+use zeroize::Zeroizing;
+
+use crate::Gateway;
+use crate::peers::offline;
+use crate::store::sqlite::SqliteStore;
+
+/// `gateway init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What peers dial [default: the public address of the link to the internet, port 51820]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    endpoint: Option<String>,
+    /// The link to the internet [default: that of the default route]
+    #[arg(long, value_name = "LINK")]
+    wan: Option<InterfaceName>,
+    /// Tunnel address of this host, with the length of the tunnel network; once per family
+    #[arg(long, value_name = "ADDRESS/LENGTH", default_value = "10.17.0.1/16")]
+    tunnel: Vec<String>,
+    /// Name of the LAN host
+    #[arg(long, value_name = "NAME", default_value = "home")]
+    lan_server: String,
+    /// Networks behind the LAN host; once for each
+    #[arg(long = "network", value_name = "CIDR", default_values = ["10.17.3.0/24", "10.17.4.0/24", "10.17.5.0/24"])]
+    networks: Vec<String>,
+    /// VIP that web traffic from Cloudflare goes to, ports 80 and 443; `none` publishes nothing
+    #[arg(long, value_name = "VIP", default_value = "10.17.5.30")]
+    ingress: String,
+    /// Where the Kubernetes API is, for peers with the role kube-admin; `none` makes no role
+    #[arg(long, value_name = "VIP:PORT", default_value = "10.17.5.10:6443")]
+    api: String,
+    /// Show what would be written, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Put the new configuration in the place of one that differs, which is kept as PATH.before-init
+    #[arg(long)]
+    replace: bool,
+    /// Run the daemon in the foreground afterwards
+    #[arg(long)]
+    run: bool,
+    /// Where keys and the database are kept
+    #[arg(long, value_name = "PATH", default_value = file::STATE_DIR, value_hint = ValueHint::DirPath)]
+    state_dir: PathBuf,
+    /// Where sockets are made
+    #[arg(long, value_name = "PATH", default_value = file::RUNTIME_DIR, value_hint = ValueHint::DirPath)]
+    runtime_dir: PathBuf,
+}
+
+pub(super) async fn run(arguments: Init, context: &Context<Gateway>) -> Result<(), Failure> {
+    let path = &context.config_path;
+    let choices = detect::choose(&arguments).await?;
+    let text = choices.text();
+    let parsed = Config::parse(&text, &path.display().to_string()).map_err(|errors| {
+        Failure::Configuration(format!(
+            "these arguments give no valid configuration. Of the file that would be written:\n{errors}"
+        ))
+    })?;
+    note(&choices.summary());
+    for warning in &parsed.warnings {
+        note(&warning.to_string());
+    }
+    if arguments.dry_run {
+        note(&format!("{} would hold:", path.display()));
+        return print(&text);
+    }
+    let before = read(path)?;
+    let is_there = before.as_ref() == Some(&text);
+    if before.is_some() && !is_there && !arguments.replace {
+        return Err(Failure::Other(format!(
+            "{} exists and says something else; nothing was changed. `gateway invite NAME` makes a token for what it says, \
+             `--replace` puts the new one in place and keeps the old one as {}",
+            path.display(),
+            kept(path).display()
+        )));
+    }
+    if !is_there {
+        if !arguments.yes {
+            confirm(path)?;
+        }
+        write(path, before.as_deref(), &text)?;
+        note(&format!("wrote {}", path.display()));
+    }
+    let token = invite(&parsed.config, &choices.lan_server).await?;
+    if let Some(token) = token {
+        note("On the LAN host, within 15 minutes:");
+        print(&format!("lan-server join {}\n", token.as_str()))?;
+    }
+    if process::running(&arguments.runtime_dir, Gateway::NAME).is_some() {
+        return Ok(());
+    }
+    if arguments.run {
+        logging::init();
+        return app::run::<Gateway>(path).await;
+    }
+    note("start it: gateway run");
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::Environment(format!(
+            "{}: can't be read: {error}",
+            path.display()
+        ))),
+    }
+}
+
+/// Where the configuration of before is kept.
+fn kept(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".before-init");
+    PathBuf::from(name)
+}
+
+fn confirm(path: &Path) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Other(
+            "nobody can be asked here: say --yes; nothing was changed".to_owned(),
+        ));
+    }
+    let mut stderr = io::stderr();
+    let asked = write!(stderr, "Write {}? [y/N] ", path.display()).and_then(|()| stderr.flush());
+    asked.map_err(|error| Failure::other(&error))?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::other(&error))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Other("nothing was changed".to_owned())),
+    }
+}
+
+fn write(path: &Path, before: Option<&str>, text: &str) -> Result<(), Failure> {
+    let failed = |what: &Path| {
+        let what = what.display().to_string();
+        move |error: io::Error| Failure::Environment(format!("{what}: can't be written: {error}"))
+    };
+    if let Some(before) = before {
+        let kept = kept(path);
+        atomic_file::write(&kept, before.as_bytes(), 0o644).map_err(failed(&kept))?;
+    }
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed(dir))?;
+    }
+    atomic_file::write(path, text.as_bytes(), 0o644).map_err(failed(path))
+}
+
+/// A token, unless the LAN host has joined already. By the daemon if it runs, and otherwise in its place: it then finds the
+/// invitation when it starts.
+async fn invite(config: &Config, lan_server: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+    let settings = Gateway::settings(config);
+    if process::running(&settings.runtime_dir, Gateway::NAME).is_some() {
+        let socket = admin::socket_path(&settings.runtime_dir, Gateway::NAME);
+        let client = Client::new(socket);
+        let known: Page<LanServer> = client.get("/v1/lan-servers").await?.json()?;
+        let known = known.items.into_iter().find(|lan| lan.name == lan_server);
+        let Some(known) = known else {
+            return Err(Failure::Other(format!(
+                "the daemon that runs knows no LAN server {lan_server}: have it take the new configuration (SIGHUP), and run \
+                 this again"
+            )));
+        };
+        if let Some(key) = known.public_key {
+            say_joined(lan_server, &key);
+            return Ok(None);
+        }
+        let created = super::invite::create(&client, lan_server.to_owned()).await?;
+        return Ok(created.token.map(Zeroizing::new));
+    }
+    key_file::create_dir(&settings.state_dir).map_err(|error| {
+        Failure::Environment(format!(
+            "can't make the directory {}: {error}",
+            settings.state_dir.display()
+        ))
+    })?;
+    // Held to the end: no daemon starts meanwhile.
+    let _instance = Instance::acquire(&settings.runtime_dir, Gateway::NAME)
+        .map_err(|error| Failure::environment(&error))?;
+    let (key, _) = key_file::read_or_create(&settings.private_key_file)
+        .map_err(|error| Failure::environment(&error))?;
+    let store = SqliteStore::open(&settings.state_dir);
+    let store = store.map_err(|error| Failure::environment(&error))?;
+    let invited = offline::invite(
+        &store,
+        config,
+        key.public_key(),
+        lan_server,
+        Timestamp::now(),
+    );
+    match invited.await? {
+        offline::Invited::Token(token) => Ok(Some(token.to_text())),
+        offline::Invited::Joined(key) => {
+            say_joined(lan_server, &key.to_string());
+            Ok(None)
+        }
+    }
+}
+
+fn say_joined(lan_server: &str, key: &str) {
+    note(&format!(
+        "{lan_server} has joined already (key {key}); `gateway invite {lan_server}` lets another host take its place"
+    ));
+}
