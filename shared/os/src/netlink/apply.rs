@@ -4,7 +4,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::LinkAttribute;
 use shared::model::InterfaceName;
-use shared::plan::{Address, Change, LinkKind, LiveRoute, LiveRule, Route, RoutingRule};
+use shared::plan::{Address, Change, LinkKind, LiveRoute, LiveRule, Route, RoutingRule, Sysctl};
 
 use super::connection::Connection;
 use super::{ApplyError, RequestError, address, link, route, rule};
@@ -40,12 +40,7 @@ pub(super) async fn apply(connection: &mut Connection, change: &Change) -> Resul
         Change::RemoveRoute(route) => applying.remove_route(route).await,
         Change::AddRule { rule, protocol } => applying.add_rule(*rule, *protocol).await,
         Change::RemoveRule(rule) => applying.remove_rule(*rule).await,
-        Change::SetSysctl { sysctl, .. } => {
-            sysctl::write(&sysctl.path, &sysctl.value).map_err(|source| ApplyError::Sysctl {
-                change: change.to_string(),
-                source,
-            })
-        }
+        Change::SetSysctl { sysctl, .. } => applying.set_switch(sysctl).await,
     }
 }
 
@@ -100,6 +95,18 @@ impl Applying<'_> {
         result.map_err(|error| match error.errno() {
             Some(libc::ENODEV) => self.link_missing(name.as_str()),
             _ => ApplyError::of(self.change)(error),
+        })
+    }
+
+    /// A switch of our own link goes by netlink as far as that knows it: a hardened service finds `/proc/sys` read-only, and
+    /// nobody could preset what only comes to be with the link.
+    async fn set_switch(&mut self, sysctl: &Sysctl) -> Result<(), ApplyError> {
+        if let Some((name, attribute)) = link::reverse_path_filter(sysctl) {
+            return self.set_link(&name, Some(attribute)).await;
+        }
+        sysctl::write(&sysctl.path, &sysctl.value).map_err(|source| ApplyError::Sysctl {
+            change: self.change.to_string(),
+            source,
         })
     }
 

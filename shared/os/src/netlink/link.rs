@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use netlink_packet_core::Nla as _;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo as Info, LinkMessage,
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags,
+    LinkInfo as Info, LinkMessage,
 };
 use shared::model::InterfaceName;
-use shared::plan::{LinkKind, LiveLink};
+use shared::plan::{LinkKind, LiveLink, Sysctl};
 
 use super::RequestError;
 use super::connection::Connection;
@@ -79,6 +80,21 @@ pub(super) fn message(name: &InterfaceName, attribute: Option<LinkAttribute>) ->
         .push(LinkAttribute::IfName(name.to_string()));
     message.attributes.extend(attribute);
     message
+}
+
+/// `net.ipv4.conf.LINK.rp_filter` of a link of ours as that link's attribute (`inet_set_link_af` of the kernel's
+/// `net/ipv4/devinet.c`). `None` for any other switch, and for 0, which the message has no room for.
+pub(super) fn reverse_path_filter(sysctl: &Sysctl) -> Option<(InterfaceName, LinkAttribute)> {
+    let parts: Vec<&str> = sysctl.path.iter().map(String::as_str).collect();
+    let ["net", "ipv4", "conf", name, "rp_filter"] = parts[..] else {
+        return None;
+    };
+    let mut switches = InetDevConf::default();
+    switches.rp_filter = sysctl.value.parse().ok().filter(|&value| value != 0)?;
+    let of_ipv4 = vec![AfSpecInet::DevConfRequest(switches)];
+    let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(of_ipv4)]);
+    let name = name.parse().ok().filter(|_| sysctl.of_our_link)?;
+    Some((name, attribute))
 }
 
 pub(super) fn index_message(index: u32) -> LinkMessage {
