@@ -96,6 +96,7 @@ impl<P: Product> App<P> {
         let (service, members) = P::Service::open(&settings).await?;
         let model = P::model(&loaded.config, &environment, &members);
         let preshared_keys = preshared_keys(&model)?;
+        reconcile::check_sysctls(&model.desired)?;
 
         let uapi = uapi::Server::bind(&settings.interface)
             .map_err(|error| Failure::environment(&error))?;

@@ -11,7 +11,7 @@ use shared::model::{PresharedKey, PublicKey};
 use shared::plan::{Actual, Change, Changes, Conflict, Desired, Route, difference};
 use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
 use shared_os::netlink::Netlink;
-use shared_os::sysctl::{Remembered, Restored};
+use shared_os::sysctl::{self, Remembered, Restored};
 use tracing::{debug, info};
 
 use crate::datapath::Control;
@@ -198,6 +198,24 @@ impl Kernel {
             }
         }
         errors
+    }
+}
+
+/// Whether the switches that are not of our own links are as desired, or may be set by us. To be asked before anything is
+/// made: forwarding is the last thing that a start switches on.
+///
+/// # Errors
+/// All that are missing, one a line.
+pub fn check_sysctls(desired: &Desired) -> Result<(), Failure> {
+    let of_others = desired.sysctls.iter().filter(|sysctl| !sysctl.of_our_link);
+    let refusals: Vec<String> = of_others
+        .filter_map(|sysctl| sysctl::check(sysctl).err())
+        .map(|error| crate::error::chain(&error))
+        .collect();
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Environment(refusals.join("\n")))
     }
 }
 

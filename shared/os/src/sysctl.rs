@@ -30,21 +30,26 @@ pub enum SysctlError {
     },
     /// `/proc/sys` is mounted read-only.
     #[error(
-        "{} can't be written: /proc/sys is mounted read-only, as containers and systemd's ProtectKernelTunables=yes do; \
-         set it on the host, for example in /etc/sysctl.d",
-        .path.display()
+        "{key} can't be set to {value}: /proc/sys is mounted read-only, as containers and systemd's \
+         ProtectKernelTunables=yes do; put `{key} = {value}` into a file in /etc/sysctl.d of the host and run \
+         `sysctl --system`"
     )]
     ReadOnly {
-        /// File.
-        path: PathBuf,
+        /// Name of the switch.
+        key: String,
+        /// What was to be written.
+        value: String,
     },
     /// No permission.
     #[error(
-        "{} can't be written: missing privilege; run as root, or set it in /etc/sysctl.d before the start", .path.display()
+        "{key} can't be set to {value}: missing privilege; put `{key} = {value}` into a file in /etc/sysctl.d and run \
+         `sysctl --system`, or run as root"
     )]
     Privilege {
-        /// File.
-        path: PathBuf,
+        /// Name of the switch.
+        key: String,
+        /// What was to be written.
+        value: String,
     },
     /// The kernel refused the value.
     #[error("{} does not take the value {value:?}", .path.display())]
@@ -88,17 +93,44 @@ pub fn read(path: &[String]) -> Result<LiveSysctl, SysctlError> {
 
 /// Sets a switch.
 pub fn write(path: &[String], value: &str) -> Result<(), SysctlError> {
-    let path = file(path)?;
-    fs::write(&path, value).map_err(|source| match source.raw_os_error() {
+    let file = file(path)?;
+    fs::write(&file, value).map_err(|source| refusal(path, file, value, source))
+}
+
+/// Whether a switch has its value, or could be given it. Changes nothing.
+pub fn check(sysctl: &Sysctl) -> Result<(), SysctlError> {
+    let live = read(&sysctl.path)?.value;
+    if live.is_some_and(|live| same_value(&live, &sysctl.value)) {
+        return Ok(());
+    }
+    let file = file(&sysctl.path)?;
+    match fs::OpenOptions::new().write(true).open(&file) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(refusal(&sysctl.path, file, &sysctl.value, source)),
+    }
+}
+
+fn refusal(parts: &[String], path: PathBuf, value: &str, source: io::Error) -> SysctlError {
+    let value = value.to_owned();
+    match source.raw_os_error() {
         _ if is_absent(&source) => SysctlError::Absent { path },
-        Some(libc::EROFS) => SysctlError::ReadOnly { path },
-        Some(libc::EPERM | libc::EACCES) => SysctlError::Privilege { path },
-        Some(libc::EINVAL | libc::ERANGE) => SysctlError::Value {
-            path,
-            value: value.to_owned(),
+        Some(libc::EROFS) => SysctlError::ReadOnly {
+            key: key(parts),
+            value,
         },
+        Some(libc::EPERM | libc::EACCES) => SysctlError::Privilege {
+            key: key(parts),
+            value,
+        },
+        Some(libc::EINVAL | libc::ERANGE) => SysctlError::Value { path, value },
         _ => SysctlError::Io { path, source },
-    })
+    }
+}
+
+/// As a line of `sysctl.d(5)` begins: with slashes where a part holds dots.
+fn key(parts: &[String]) -> String {
+    let dotted = parts.iter().any(|part| part.contains('.'));
+    parts.join(if dotted { "/" } else { "." })
 }
 
 fn is_absent(error: &io::Error) -> bool {
