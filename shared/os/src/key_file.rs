@@ -1,4 +1,7 @@
 //! Keys in files: readable by their owner only, made when missing, never half written.
+//!
+//! A file may be a credential of systemd (`LoadCredential=`, systemd.exec(5)): then systemd decides who reads it, and we
+//! never make one.
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -17,6 +20,11 @@ use crate::sys::process as syscall;
 const FILE_MODE: u32 = 0o600;
 /// Permissions of a directory for key files.
 const DIR_MODE: u32 = 0o700;
+/// Where systemd puts the credentials of its services, each in a directory named like the unit: the way for files that can't
+/// hold [`CREDENTIALS_VARIABLE`].
+const CREDENTIALS_DIR: &str = "/run/credentials";
+/// The directory of this service's credentials.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// A key takes 44 bytes and a line end; anything much longer is another file.
 const MAX_FILE_LEN: u16 = 4096;
 
@@ -41,6 +49,15 @@ pub enum KeyFileError {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// A credential is not there.
+    #[error(
+        "systemd has passed no credential {}; add `LoadCredential={}:PATH-OF-THE-KEY` to the unit of this service",
+        .path.display(), .path.file_name().unwrap_or_default().to_string_lossy()
+    )]
+    NoCredential {
+        /// File.
+        path: PathBuf,
     },
     /// Someone else owns the file and could open it to others.
     #[error(
@@ -99,6 +116,12 @@ pub fn read_or_create(path: &Path) -> Result<(PrivateKey, bool), KeyFileError> {
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
+    if is_credential(path) {
+        // It would be gone with the next restart, and this end another one.
+        return Err(KeyFileError::NoCredential {
+            path: path.to_owned(),
+        });
+    }
     let seed = Zeroizing::new(random::bytes::<KEY_LEN>()?);
     let key = PrivateKey::from_bytes(*seed);
     match create(path, &key) {
@@ -154,6 +177,12 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     Ok(text)
 }
 
+fn is_credential(path: &Path) -> bool {
+    let of_service = std::env::var_os(CREDENTIALS_VARIABLE);
+    path.starts_with(CREDENTIALS_DIR)
+        || of_service.is_some_and(|dir| path.parent() == Some(Path::new(&dir)))
+}
+
 /// Checks the open file, not the path, so that it can't be exchanged in between.
 fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
     let path = path.to_owned();
@@ -161,7 +190,10 @@ fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
         return Err(KeyFileError::NotAFile { path });
     }
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    // systemd lets the service's user read a credential by an access control list where the file system has these: its mask
+    // stands where else the group's permissions are (acl(5)).
+    let to_others = if is_credential(&path) { 0o037 } else { 0o077 };
+    if mode & to_others != 0 {
         return Err(KeyFileError::Mode { path, mode });
     }
     let (owner, user) = (metadata.uid(), syscall::effective_user());
@@ -212,6 +244,18 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn missing_credential_is_not_made() {
+        let path = Path::new(CREDENTIALS_DIR).join("wg-edge-gateway.service/gateway.key");
+        let error = read_or_create(&path).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "systemd has passed no credential /run/credentials/wg-edge-gateway.service/gateway.key; add \
+             `LoadCredential=gateway.key:PATH-OF-THE-KEY` to the unit of this service"
+        );
+        assert!(!path.exists());
     }
 
     #[test]
