@@ -35,4 +35,5 @@ mod roaming;
 mod roles;
 mod transfer;
 mod vips;
+mod watchdog;
 mod world_itself;

@@ -324,30 +324,60 @@ pub struct Instance {
     pub config: PathBuf,
     name: &'static str,
     program: String,
+    start: Start,
+}
+
+/// How a daemon is started, other than by its name alone.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Words before the daemon's own: a program that becomes it, as `setpriv` does.
+    pub by: Vec<String>,
+    /// The program where another user finds it.
+    pub program: Option<String>,
 }
 
 impl Instance {
     /// Start `name run --config CONFIG` on a node.
     pub fn start(node: &Node, name: &'static str, config: PathBuf) -> Result<Self> {
+        Self::start_with(node, name, config, Start::default())
+    }
+
+    /// The same in a way of its own.
+    pub fn start_with(
+        node: &Node,
+        name: &'static str,
+        config: PathBuf,
+        start: Start,
+    ) -> Result<Self> {
         let program = binary(name)?;
-        let daemon = Self::launch(node, name, &program, &config)?;
+        let daemon = Self::launch(node, name, &program, &config, &start)?;
         Ok(Self {
             daemon,
             config,
             name,
             program,
+            start,
         })
     }
 
-    fn launch(node: &Node, name: &str, program: &str, config: &Path) -> Result<Daemon> {
+    fn launch(
+        node: &Node,
+        name: &str,
+        program: &str,
+        config: &Path,
+        start: &Start,
+    ) -> Result<Daemon> {
         let config = config.to_str().context("its path is not UTF-8")?;
-        Daemon::start(node, name, &[program, "run", "--config", config])
+        let program = start.program.as_deref().unwrap_or(program);
+        let by = start.by.iter().map(String::as_str);
+        let command: Vec<&str> = by.chain([program, "run", "--config", config]).collect();
+        Daemon::start(node, name, &command)
     }
 
     /// Start it again after it was stopped or killed.
     pub fn restart(&mut self) -> Result<()> {
         let node = self.daemon.node().clone();
-        self.daemon = Self::launch(&node, self.name, &self.program, &self.config)?;
+        self.daemon = Self::launch(&node, self.name, &self.program, &self.config, &self.start)?;
         Ok(())
     }
 

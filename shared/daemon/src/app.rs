@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sd_notify::NotifyState;
 use shared::model::PrivateKey;
 use shared::plan::Conflict;
 use shared::wg::DeviceChange;
@@ -28,6 +29,7 @@ use crate::product::{Product, Service, Settings, Wan};
 use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::Report;
 use crate::status::Reporter;
+use crate::watchdog::Watchdog;
 use crate::{admin, cli, resolve, uapi};
 
 /// How often `status.json` is written.
@@ -183,9 +185,10 @@ impl<P: Product> App<P> {
     /// Until SIGTERM, SIGINT or the end of the data plane.
     async fn serve(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.write_status().await;
-        notify(&[sd_notify::NotifyState::Ready]);
+        notify(&[NotifyState::Ready]);
         self.say_ready().await;
         process::return_freed_memory();
+        let mut watchdog = Watchdog::of_service();
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut endpoints = tokio::time::interval(ENDPOINTS_INTERVAL);
@@ -197,10 +200,11 @@ impl<P: Product> App<P> {
                 _ = signals.interrupt.recv() => break Ok(()),
                 _ = status.tick() => self.write_status().await,
                 _ = endpoints.tick() => self.remember_endpoints().await,
+                patience = watchdog.due() => self.give_sign_of_life(patience).await,
                 failure = self.datapath.failed() => break Err(Failure::other(&failure)),
             }
         };
-        notify(&[sd_notify::NotifyState::Stopping]);
+        notify(&[NotifyState::Stopping]);
         self.remember_endpoints().await;
         let settings = self.plane.lock().await.settings().clone();
         let Self {
@@ -229,7 +233,7 @@ impl<P: Product> App<P> {
     /// Take the configuration as it is now, and put the kernel right even when it has not changed: key files may have, and
     /// others may have removed something. On any error the running configuration stays.
     async fn reload(&mut self) {
-        notify(&[sd_notify::NotifyState::Reloading]);
+        notify_reloading();
         let outcome = self.try_reload().await;
         let plane = self.plane.lock().await;
         plane.applies().count(outcome.is_ok());
@@ -247,7 +251,7 @@ impl<P: Product> App<P> {
         }
         self.write_status().await;
         process::return_freed_memory();
-        notify(&[sd_notify::NotifyState::Ready]);
+        notify(&[NotifyState::Ready]);
     }
 
     async fn try_reload(&mut self) -> Result<(), Failure> {
@@ -294,6 +298,17 @@ impl<P: Product> App<P> {
         // A data plane that has ended knows none; what was written last stays.
         if let Ok(device) = self.datapath.control().status().await {
             self.endpoints.remember(&device);
+        }
+    }
+
+    /// For the watchdog. That this runs proves that the loop goes round; the worker is asked, since a daemon whose packets
+    /// stand still is as dead as one that hangs.
+    async fn give_sign_of_life(&self, patience: Duration) {
+        let control = self.datapath.control();
+        match tokio::time::timeout(patience, control.ping()).await {
+            Ok(Ok(())) => notify(&[NotifyState::Watchdog]),
+            Ok(Err(_)) => {} // it has ended, which the loop is told in another way
+            Err(_) => error!("the packet worker does not answer: no sign of life for the watchdog"),
         }
     }
 
@@ -390,9 +405,17 @@ impl Signals {
 }
 
 /// Tell systemd, when it started us.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
         warn!(%error, "can't notify systemd");
+    }
+}
+
+/// With the time, by which a unit of `Type=notify-reload` (systemd 253) knows to which SIGHUP this belongs.
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 

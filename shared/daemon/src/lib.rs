@@ -19,6 +19,7 @@
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
 //! | [`endpoints`] | where peers were, over a restart |
+//! | [`watchdog`] | signs of life for systemd |
 //! | [`down`] | removes everything that is ours |
 
 pub mod admin;
@@ -44,3 +45,4 @@ pub mod report;
 pub mod resolve;
 pub mod status;
 pub mod uapi;
+pub mod watchdog;

@@ -43,6 +43,7 @@ pub(super) enum Command {
     InitiateHandshakes(oneshot::Sender<()>),
     ClockSteppedForward(oneshot::Sender<()>),
     Persist(oneshot::Sender<io::Result<()>>),
+    Ping(oneshot::Sender<()>),
 }
 
 /// The worker's end.
@@ -119,6 +120,11 @@ impl Control {
     /// nothing behind.
     pub async fn persist_link(&self) -> Result<io::Result<()>, WorkerGone> {
         self.ask(Command::Persist).await
+    }
+
+    /// Return when the worker has looked into the queue: it goes round.
+    pub async fn ping(&self) -> Result<(), WorkerGone> {
+        self.ask(Command::Ping).await
     }
 
     /// Put a command into the queue, waiting for room, and wait for the answer. A command whose caller is gone before it

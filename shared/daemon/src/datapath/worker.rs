@@ -169,6 +169,9 @@ impl Worker {
                 self.device.handle_forward_clock_step();
                 let _unheard = reply.send(());
             }
+            Command::Ping(reply) => {
+                let _unheard = reply.send(());
+            }
         }
     }
 
