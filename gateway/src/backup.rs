@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use shared_daemon::cli::progress::Progress;
 use shared_daemon::error::Failure;
+use shared_os::atomic_file;
 use shared_os::process::Instance;
 
 use crate::audit::{Broken, Head, verify};
@@ -126,6 +127,10 @@ pub fn restore(
             file.display()
         )));
     }
+    // Root restores, but the daemon opens it as the user that owns the directory.
+    File::open(&unfinished)
+        .and_then(|file| atomic_file::give_to_owner_of(state_dir, &file))
+        .map_err(at(&unfinished))?;
     let damage = if target.exists() {
         keep::keep(&target, &state_dir.join(BEFORE))?
     } else {

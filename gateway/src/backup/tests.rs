@@ -107,6 +107,25 @@ async fn a_backup_is_one_private_file_and_restores_what_it_holds() {
 }
 
 #[tokio::test]
+async fn what_root_restores_belongs_to_the_owner_of_the_state_directory() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    const SERVICE: u32 = 64_123;
+    if shared_os::process::effective_user() != 0 {
+        return; // nobody else may give files away
+    }
+    let full = state(1).await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("today.backup");
+    back_up(full.path(), &file).unwrap();
+    let of_service = tempfile::tempdir().unwrap();
+    chown(of_service.path(), Some(SERVICE), Some(SERVICE)).unwrap();
+    let runtime = tempfile::tempdir().unwrap();
+    put_back(of_service.path(), runtime.path(), &file).unwrap();
+    let database = of_service.path().join(sqlite::FILE_NAME);
+    assert_eq!(fs::metadata(database).unwrap().uid(), SERVICE);
+}
+
+#[tokio::test]
 async fn what_is_no_backup_or_was_changed_is_refused_and_changes_nothing() {
     let full = state(3).await;
     let place = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
 //! Files that are either the old or the new ones, whatever happens in between.
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
+
+use crate::sys::process as syscall;
 
 /// Replaces the content of `path` and returns when it is on the disk: temporary file, fsync, rename, fsync of the
 /// directory. A crash leaves the old file or the new one, and at most a `.new` file that the next call takes over.
@@ -33,17 +35,31 @@ pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .create_new(true)
         .mode(mode)
         .open(path)?;
+    give_to_owner_of(dir_of(path), &file)?;
     file.write_all(content)?;
     file.sync_all()
 }
 
+/// What root makes in the directory of a service's user belongs to that user, so that the service can go on with it. Does
+/// nothing for anyone but root.
+pub fn give_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
+    let owner = fs::metadata(dir)?;
+    if syscall::effective_user() != 0 || file.metadata()?.uid() == owner.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
 /// Makes additions to and removals from the directory of `path` durable.
 pub fn sync_dir_of(path: &Path) -> io::Result<()> {
-    let dir = match path.parent() {
+    File::open(dir_of(path))?.sync_all()
+}
+
+fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    };
-    File::open(dir)?.sync_all()
+    }
 }
 
 /// Removes a file; that it is not there is a success.
@@ -73,6 +89,21 @@ mod tests {
             0o640
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_of_the_directory() {
+        const SERVICE: u32 = 64_123;
+        if syscall::effective_user() != 0 {
+            return; // nobody else may give files away
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(SERVICE), Some(SERVICE)).unwrap();
+        let path = dir.path().join("state");
+        write(&path, b"one", 0o600).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (SERVICE, SERVICE));
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

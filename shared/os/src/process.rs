@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file;
 use crate::sys::process as syscall;
 
 /// `CAP_NET_ADMIN` of `include/uapi/linux/capability.h`.
@@ -51,8 +52,11 @@ impl Instance {
             .create(true)
             .truncate(false) // holds the other's pid until we have the lock
             .mode(0o644)
+            // Root must not write where a link leads that the directory's owner, a service without privileges, has made.
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(failed)?;
+        atomic_file::give_to_owner_of(runtime_dir, &file).map_err(failed)?;
         if !syscall::try_lock(&file).map_err(failed)? {
             return Err(InstanceError::Running {
                 name: name.to_owned(),
@@ -175,6 +179,17 @@ mod tests {
         let _instance = Instance::acquire(dir.path(), "gateway").unwrap();
         let text = std::fs::read_to_string(dir.path().join("gateway.pid")).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn link_in_the_place_of_the_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (elsewhere, path) = (dir.path().join("elsewhere"), dir.path().join("gateway.pid"));
+        std::fs::write(&elsewhere, "of others").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let error = Instance::acquire(dir.path(), "gateway").unwrap_err();
+        assert!(matches!(error, InstanceError::Io { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(elsewhere).unwrap(), "of others");
     }
 
     #[test]
