@@ -28,6 +28,8 @@ strace        strace
 groff         groff-base
 script        bsdutils
 unshare       util-linux
+sysctl        procps
+systemd-analyze systemd
 promtool      prometheus
 '
 # The same for libraries: name for pkg-config, Debian package.
