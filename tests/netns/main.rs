@@ -34,6 +34,7 @@ mod reload;
 mod roaming;
 mod roles;
 mod transfer;
+mod unprivileged;
 mod vips;
 mod watchdog;
 mod world_itself;

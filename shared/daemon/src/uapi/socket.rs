@@ -19,7 +19,7 @@ const BACKLOG: u32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The directory can't be made or opened.
-    #[error("the directory {} can't be used; run as root, or let systemd make it (RuntimeDirectory=wireguard)", directory.display())]
+    #[error("the directory {} can't be used; run as root, or have it made so that this user may write there, as packaging/tmpfiles.d does", directory.display())]
     Directory {
         /// Usually [`DIRECTORY`](super::DIRECTORY).
         directory: PathBuf,

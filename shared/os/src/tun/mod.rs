@@ -77,7 +77,8 @@ pub enum OpenError {
     NoDevice(#[source] io::Error),
     /// The file may not be opened.
     #[error(
-        "{DEVICE} may not be opened: run as root or with CAP_NET_ADMIN, and allow the device to the service or container"
+        "{DEVICE} may not be opened: allow the device to the service or container (systemd: DeviceAllow={DEVICE}), and give \
+         it the mode 0666, as udev does, for a user other than root"
     )]
     DeviceForbidden(#[source] io::Error),
     /// The link may not be made or attached to.
