@@ -29,7 +29,7 @@ groff         groff-base
 script        bsdutils
 unshare       util-linux
 sysctl        procps
-systemd-analyze systemd
+systemd-analyze  systemd
 promtool      prometheus
 '
 # The same for libraries: name for pkg-config, Debian package.
