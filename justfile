@@ -25,6 +25,14 @@ demo *arguments:
 schemathesis:
     script/schemathesis
 
+# Debian packages of both ends
+package *arguments:
+    script/package {{ arguments }}
+
+# systemd runs the packages on a copy of this host (as root)
+test-package gateway lan_server:
+    script/test-package {{ gateway }} {{ lan_server }}
+
 # the data plane beside other implementations of WireGuard (as root)
 bench *arguments:
     script/bench {{ arguments }}

@@ -38,6 +38,10 @@ libnftnl  libnftnl-dev
 libmnl    libmnl-dev
 '
 
+# The version that [package.metadata.deb] of both ends was written for.
+# shellcheck disable=SC2034
+readonly CARGO_DEB_VERSION=3.7.0
+
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1

@@ -1,5 +1,5 @@
 //! What `packaging/` installs, as systemd's own tools see it: units without mistakes and hardened, the user, the directories.
-//! The packages themselves are looked at by `script/package`.
+//! The packages themselves are looked at by `script/package` and `script/test-package`.
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
