@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use shared::config::lan_server as config;
 use shared::model::{PresharedKey, PrivateKey};
 use shared::pairing::{Offer, Reply, Request, Token};
-use shared_daemon::cli::Context;
 use shared_daemon::cli::output::{note, print};
+use shared_daemon::cli::{Context, how_to_start};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{app, logging};
@@ -70,7 +70,7 @@ pub(crate) async fn run(arguments: Join, context: &Context<LanServer>) -> Result
         return Ok(());
     }
     if !arguments.run {
-        note("start it: lan-server run");
+        note(&format!("start it: {}", how_to_start(LanServer::NAME)));
         return Ok(());
     }
     logging::init();

@@ -12,8 +12,8 @@ use shared::api::policy::LanServer;
 use shared::config::gateway::Gateway as Config;
 use shared::model::InterfaceName;
 use shared_daemon::admin::client::Client;
-use shared_daemon::cli::Context;
 use shared_daemon::cli::output::{note, print};
+use shared_daemon::cli::{Context, how_to_start};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{admin, app, logging};
@@ -115,7 +115,7 @@ pub(super) async fn run(arguments: Init, context: &Context<Gateway>) -> Result<(
         logging::init();
         return app::run::<Gateway>(path).await;
     }
-    note("start it: gateway run");
+    note(&format!("start it: {}", how_to_start(Gateway::NAME)));
     Ok(())
 }
 

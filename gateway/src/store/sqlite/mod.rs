@@ -15,6 +15,7 @@ use rusqlite::{
     Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior,
 };
 use shared::api::audit::AuditEntry;
+use shared_os::atomic_file;
 
 use super::{Change, Snapshot, Store, StoreError};
 
@@ -181,6 +182,10 @@ fn create_private(path: &Path) -> std::io::Result<()> {
         .append(true)
         .mode(0o600)
         .open(path)?;
+    // Its write-ahead log follows it: SQLite sees to that when root runs it (`findCreateFileMode` in os_unix.c).
+    if let Some(dir) = path.parent() {
+        atomic_file::give_to_owner_of(dir, &file)?;
+    }
     file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 

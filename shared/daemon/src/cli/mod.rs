@@ -152,6 +152,23 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .block_on(command)
 }
 
+/// The command that starts the daemon on this host.
+pub fn how_to_start(name: &str) -> String {
+    let unit = format!("wg-edge-{name}.service");
+    let has_unit = [
+        "/etc/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ]
+    .iter()
+    .any(|dir| Path::new(dir).join(&unit).exists());
+    if has_unit && Path::new("/run/systemd/system").is_dir() {
+        format!("systemctl enable --now {unit}")
+    } else {
+        format!("{name} run")
+    }
+}
+
 /// Read and check the configuration; errors come back as one line each.
 pub fn load<P: Product>(path: &Path) -> Result<Parsed<P::Config>, Failure> {
     let file = path.display().to_string();
