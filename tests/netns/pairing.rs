@@ -64,6 +64,10 @@ impl<'a> Joining<'a> {
         self.dir.join("etc/lan-server.toml")
     }
 
+    fn key_file(&self) -> String {
+        self.dir.join("state/lan-server.key").display().to_string()
+    }
+
     fn words(&self, token: &str, more: &[&str]) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut words: Vec<String> = [self.program.as_str(), "join", token]
@@ -99,10 +103,7 @@ impl<'a> Joining<'a> {
             "it is a secret: {said}"
         );
         ensure!(!self.config().exists(), "a configuration was written");
-        ensure!(
-            !self.dir.join("state/lan-server.key").exists(),
-            "a key was left"
-        );
+        ensure!(!Path::new(&self.key_file()).exists(), "a key was left");
         Ok(())
     }
 
@@ -386,6 +387,29 @@ fn another_host_takes_the_place_of_the_first() {
             !peers.contains(old),
             "the lost host is still known:\n{peers}"
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn who_was_taken_out_of_the_file_has_to_join_again() {
+    in_light_world(|world| {
+        let mut gateway = start_gateway(world, &Setup::new()?)?;
+        let host = Joining::new(&world.lan_host)?;
+        host.succeeds(&invite(&gateway)?, &["--yes"])?;
+        assert!(lan_server_of(&gateway)?["public_key"].is_string());
+        gateway.reload(|text| text.replace("\"home\"", "\"attic\""))?;
+        assert_eq!(lan_server_of(&gateway)?["name"], "attic");
+        // Peers are looked at each second.
+        gateway
+            .daemon
+            .wait_for_log(SOON, 0, &["its key is forgotten"])?;
+        gateway.reload(|text| text.replace("\"attic\"", "\"home\""))?;
+        assert_eq!(lan_server_of(&gateway)?["public_key"], Value::Null);
+        let peers = world.vps.run(&["wg", "show", INTERFACE, "peers"])?;
+        let key = world.lan_host.run(&["cat", &host.key_file()])?;
+        let key: PrivateKey = key.trim().parse()?;
+        assert!(!peers.contains(&key.public_key().to_string()), "{peers}");
         Ok(())
     });
 }

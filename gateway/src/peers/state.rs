@@ -220,6 +220,10 @@ impl State {
                 let was = lan_servers.insert(name.clone(), lan_server.clone());
                 Undo::LanServer(name, was)
             }
+            Change::DeleteLanServer(name) => {
+                let was = Arc::make_mut(&mut self.lan_servers).remove(name);
+                Undo::LanServer(name.clone(), was)
+            }
             Change::ReleaseAddress(address, at) => {
                 Undo::Released(*address, self.released.insert(*address, *at))
             }

@@ -443,6 +443,7 @@ impl<S: Store> Worker<S> {
             | Change::PutInvite(_)
             | Change::DeleteInvite(_)
             | Change::PutLanServer(_)
+            | Change::DeleteLanServer(_)
             | Change::ReleaseAddress(..)
             | Change::ForgetReleased(_)
             | Change::PutIdempotentAnswer(_)

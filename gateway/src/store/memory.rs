@@ -101,6 +101,7 @@ impl Inner {
                 held.lan_servers.push(lan_server);
                 held.lan_servers.sort_by(|a, b| a.name.cmp(&b.name));
             }
+            Change::DeleteLanServer(name) => held.lan_servers.retain(|known| known.name != name),
             Change::ReleaseAddress(address, at) => {
                 held.released_addresses.insert(address, at);
             }

@@ -117,6 +117,8 @@ pub enum Change {
     DeleteInvite(Uuid),
     /// A LAN server has this key from now on.
     PutLanServer(LanServerRecord),
+    /// A LAN server has no key any more.
+    DeleteLanServer(String),
     /// A peer gave an address back.
     ReleaseAddress(IpAddr, Timestamp),
     /// An address is in use again, or free for anyone.

@@ -118,6 +118,7 @@ async fn everything_comes_back(store: &impl Store) {
         Change::DeletePeer(Uuid::from_u128(1)),
         Change::DeleteToken("a".to_owned()),
         Change::DeleteInvite(Uuid::from_u128(1)),
+        Change::DeleteLanServer("home".to_owned()),
         Change::ForgetReleased(address),
         Change::DeleteIdempotentAnswer {
             actor: "token:ci".to_owned(),
@@ -130,6 +131,7 @@ async fn everything_comes_back(store: &impl Store) {
     assert!(held.usage.is_empty(), "usage goes with its peer");
     assert_eq!(held.tokens, [token("b")]);
     assert_eq!(held.invites, [invite(2, Some(9))]);
+    assert_eq!(held.lan_servers, [lan_server("office", 4)]);
     assert!(held.released_addresses.is_empty());
     assert_eq!(held.idempotent_answers, [answer("l")]);
 }

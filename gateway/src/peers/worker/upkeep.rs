@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Map;
 use shared::api::event::EventKind;
 use shared::api::peer::PeerState;
+use shared::config::gateway::Gateway as Config;
 use shared::model::PublicKey;
 use shared_daemon::plane::Plane;
 use tracing::{info, warn};
@@ -53,6 +54,7 @@ impl<S: Store> Worker<S> {
             self.unrecorded.push(ended);
         }
         self.end_invites(now, &mut batch);
+        self.forget_lan_servers(plane.config(), now, &mut batch);
         self.forget_old(now, &mut batch);
         // What could not be done is tried again with the next look.
         if self.carry_out_own(&mut plane, batch, now).await {
@@ -236,6 +238,38 @@ impl<S: Store> Worker<S> {
             );
             self.make(Change::Audit(entry), batch);
             batch.touched.push(invite.id);
+        }
+    }
+
+    /// LAN servers that the file has no more, or has given a key of its own: a host that was taken out of it has to join again
+    /// when the name comes back.
+    fn forget_lan_servers(&mut self, config: &Config, now: Timestamp, batch: &mut Batch) {
+        let is_waiting = |name: &String| {
+            let mut lans = config.lan_servers.iter();
+            lans.any(|lan| lan.name == *name && lan.public_key.is_none())
+        };
+        let joined = Arc::clone(self.state.lan_servers());
+        for lan_server in joined.values().filter(|joined| !is_waiting(&joined.name)) {
+            self.make(Change::DeleteLanServer(lan_server.name.clone()), batch);
+            let mut difference = Map::new();
+            let key = Some(lan_server.public_key.to_string());
+            audit::note(&mut difference, "public_key", key, None::<String>);
+            let entry = audit::seal(
+                self.state.audit_head(),
+                audit::Draft {
+                    at: now,
+                    actor: "daemon".to_owned(),
+                    action: "lan_server.forget".to_owned(),
+                    resource: format!("lan-servers/{}", lan_server.name),
+                    request: None,
+                    difference,
+                },
+            );
+            self.make(Change::Audit(entry), batch);
+            info!(
+                lan_server = lan_server.name,
+                "its key is forgotten: the file has it no more"
+            );
         }
     }
 

@@ -197,6 +197,9 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
                 millis(lan_server.joined_at),
             ],
         ),
+        Change::DeleteLanServer(name) => {
+            run("DELETE FROM lan_servers WHERE name = ?", params![name])
+        }
         Change::ReleaseAddress(address, at) => run(
             "INSERT OR REPLACE INTO released_addresses VALUES (?, ?)",
             params![address.to_string(), millis(*at)],
