@@ -392,6 +392,51 @@ fn another_host_takes_the_place_of_the_first() {
 }
 
 #[test]
+fn a_second_lan_host_is_added_to_the_file_and_joins() {
+    in_light_world(|world| {
+        let gateway = start_gateway(world, &Setup::new()?)?;
+        let host = Joining::new(&world.lan_host)?;
+        host.succeeds(&invite(&gateway)?, &["--yes"])?;
+        let mut daemon = host.daemon()?;
+        daemon.wait_until(FIRST_BYTE, "the path", || {
+            ask_tcp(&world.client, public(80))
+        })?;
+        let before = std::fs::read_to_string(&gateway.config)?;
+        for (network, words) in [
+            ("10.17.5.0/25", "overlaps"),
+            ("8.8.8.0/24", "is not private"),
+        ] {
+            let refused = gateway.output(&["invite", "office", "--network", network])?;
+            let said = String::from_utf8_lossy(&refused.stderr);
+            ensure!(
+                !refused.status.success() && said.contains(words),
+                "{refused:?}"
+            );
+            assert_eq!(std::fs::read_to_string(&gateway.config)?, before);
+        }
+        let command = ["invite", "office", "--network", "192.168.7.0/24"];
+        let token = gateway.command(&command)?;
+        let after = std::fs::read_to_string(&gateway.config)?;
+        assert!(after.starts_with(&before), "{after}");
+        let office = Joining::new(&world.road_warrior)?;
+        office.succeeds(token.trim(), &["--yes"])?;
+        let mut daemon = office.daemon()?;
+        daemon.wait_until(FIRST_BYTE, "the second tunnel", || {
+            let peers = gateway.status()?.peers;
+            let mut online = peers.iter().filter(|peer| peer.online);
+            let is_office = |peer: &str| peer == "office";
+            let found = online.any(|peer| peer.name.as_deref().is_some_and(is_office));
+            holds(found, || format!("{peers:?}"))
+        })?;
+        // The first one has not noticed, and once more changes nothing.
+        ask_tcp(&world.client, public(80))?;
+        gateway.command(&command)?;
+        assert_eq!(std::fs::read_to_string(&gateway.config)?, after);
+        Ok(())
+    });
+}
+
+#[test]
 fn who_was_taken_out_of_the_file_has_to_join_again() {
     in_light_world(|world| {
         let mut gateway = start_gateway(world, &Setup::new()?)?;

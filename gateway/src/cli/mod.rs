@@ -43,13 +43,7 @@ pub enum Commands {
     ///
     /// It works once, for 15 minutes, and is printed alone on standard output. An earlier token for the same LAN server is
     /// worthless from now on; a host that has joined stays until another one joins in its place.
-    Invite {
-        /// Name of a LAN server that has no `public_key` in the configuration
-        name: String,
-        /// Print the whole answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Invite(invite::Invite),
     /// Show the audit log, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -86,7 +80,7 @@ pub(crate) async fn run(command: Commands, context: &Context<Gateway>) -> Result
         Commands::Peer(command) => peer::run(command, context.client()?).await,
         Commands::Token(command) => token::run(command, context.client()?).await,
         Commands::Init(arguments) => init::run(arguments, context).await,
-        Commands::Invite { name, json } => invite::run(&context.client()?, name, json).await,
+        Commands::Invite(arguments) => invite::run(arguments, context).await,
         Commands::Audit(command) => audit::run(command, context).await,
         Commands::Events { json } => events::follow(&context.client()?, json).await,
         Commands::Backup { file } => {

@@ -94,6 +94,11 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     }
 }
 
+/// Asks the instance with this process id to take its configuration anew.
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    syscall::hang_up(pid)
+}
+
 /// The user as whom this process opens files.
 pub fn effective_user() -> u32 {
     syscall::effective_user()

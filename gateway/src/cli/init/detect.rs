@@ -1,11 +1,12 @@
 //! What the arguments leave open, as this host answers it, and why.
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ipnetwork::IpNetwork;
 use shared::config::common::{Endpoint, InterfaceAddress};
 use shared::config::{cloudflare, is_private};
 use shared::model::InterfaceName;
 use shared_daemon::error::Failure;
+use shared_daemon::product::Product as _;
 use shared_os::netlink::{LocalAddress, Netlink};
 use shared_os::process;
 use tokio::net::lookup_host;
@@ -13,7 +14,7 @@ use tokio::net::lookup_host;
 use super::Init;
 use super::file::{Choices, Chosen};
 use crate::Gateway;
-use shared_daemon::product::Product as _;
+use crate::peers::allocate::next_free;
 
 /// As the documentation has it.
 const DEFAULT_PORT: u16 = 51820;
@@ -180,47 +181,18 @@ fn require_free(port: u16) -> Result<(), Failure> {
 
 /// The first tunnel address behind ours that lies in no LAN network.
 fn address_beside(own: &InterfaceAddress, networks: &[IpNetwork]) -> Result<IpAddr, Failure> {
-    let tunnel = own.network();
-    let is_free = |address: &IpAddr| {
-        tunnel.contains(*address) && !networks.iter().any(|network| network.contains(*address))
-    };
-    // A LAN network is passed in one step each, and there are as many as were named.
-    let mut candidate = next(own.address);
-    for _ in 0..=networks.len() {
-        let Some(address) = candidate else { break };
-        if is_free(&address) {
-            return Ok(address);
-        }
+    let taken_until = |address: IpAddr| {
         let around = networks.iter().find(|network| network.contains(address));
-        candidate = around.and_then(|network| next(last(*network)));
-    }
-    Err(Failure::Other(format!(
-        "--tunnel {}/{}: no address is left behind it for the LAN host; take a lower one or a wider network",
-        own.address, own.prefix_len
-    )))
-}
-
-fn next(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4
-            .to_bits()
-            .checked_add(1)
-            .map(|b| IpAddr::from(Ipv4Addr::from_bits(b))),
-        IpAddr::V6(v6) => v6
-            .to_bits()
-            .checked_add(1)
-            .map(|b| IpAddr::from(Ipv6Addr::from_bits(b))),
-    }
-}
-
-fn last(network: IpNetwork) -> IpAddr {
-    match network {
-        IpNetwork::V4(v4) => IpAddr::from(v4.broadcast()),
-        IpNetwork::V6(v6) => {
-            let hosts = u128::MAX.checked_shr(u32::from(v6.prefix())).unwrap_or(0);
-            IpAddr::from(Ipv6Addr::from_bits(v6.network().to_bits() | hosts))
-        }
-    }
+        around
+            .map(IpNetwork::broadcast)
+            .or_else(|| (address == own.address).then_some(address))
+    };
+    next_free(own.network(), Some(own.address), taken_until).ok_or_else(|| {
+        Failure::Other(format!(
+            "--tunnel {}/{}: no address is left beside the networks of the LAN host; take a wider network",
+            own.address, own.prefix_len
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -337,6 +309,5 @@ mod tests {
             Ok("fd17::1:0")
         );
         assert_eq!(beside("10.17.0.1/16", &["10.0.0.0/8"]), Err(()));
-        assert_eq!(beside("255.255.255.255/8", &[]), Err(()));
     }
 }

@@ -71,13 +71,22 @@ pub(crate) fn trim_heap() {
 
 /// Asks a process to end (kill(2), SIGTERM).
 pub(crate) fn terminate(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGTERM)
+}
+
+/// Tells a process that its configuration has changed (kill(2), SIGHUP).
+pub(crate) fn hang_up(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGHUP)
+}
+
+fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     if pid <= 0 {
         // 0 would mean our own process group.
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: takes no pointer.
-    check(unsafe { libc::kill(pid, libc::SIGTERM) }).map(drop)
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// User id as which files are accessed (geteuid(2)).
