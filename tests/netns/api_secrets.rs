@@ -4,10 +4,19 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use shared::pairing::Token;
 use tests::api::{Api, text};
 use tests::edge::Setup;
 
 use crate::support::{SOON, with_edge};
+
+/// A LAN server that has not joined yet.
+const WAITING: &str = r#"
+[[lan_server]]
+name     = "attic"
+address  = "10.17.0.90"
+networks = ["192.168.90.0/24"]
+"#;
 
 /// A secret and the files of `state_dir` that have to hold it.
 struct Secret {
@@ -58,7 +67,9 @@ fn files(dir: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
 
 #[test]
 fn secrets_are_told_once_and_are_nowhere_else() {
-    with_edge(Setup::new().unwrap(), |world, edge| {
+    let mut setup = Setup::new().unwrap();
+    setup.more_gateway = WAITING.to_owned();
+    with_edge(setup, |world, edge| {
         // As much as there is to be logged.
         edge.gateway.daemon.stop(Signal::SIGTERM, SOON)?;
         let line = edge.gateway.command_line(&["run"])?;
@@ -110,6 +121,20 @@ fn secrets_are_told_once_and_are_nowhere_else() {
         let (_, alone) = secret.rsplit_once('_').context("no secret part")?;
         learn("token", &Value::from(alone), false)?;
         let token_id = text(&token["token"], "id")?.to_owned();
+        let body = json!({"lan_server": "attic"});
+        let invited = api.call("POST", "/v1/invites", &[], &body)?.expect(201)?;
+        let invitation = text(&invited, "token")?;
+        let keys: Token = invitation.parse()?;
+        let private_key = keys.private_key.to_base64().as_str().to_owned();
+        let preshared_key = keys.preshared_key().to_base64().as_str().to_owned();
+        learn("invitation", &Value::from(invitation), false)?;
+        learn("key of the invitation", &Value::from(private_key), false)?;
+        learn(
+            "preshared key of the invitation",
+            &Value::from(preshared_key),
+            true,
+        )?;
+        let invite_id = text(&invited["invite"], "id")?.to_owned();
         let own = edge.setup.gateway.private.to_base64().as_str().to_owned();
         learn("private key of the gateway", &Value::from(own), false)?;
         // Secrets that a caller brings are not kept, nor those of what is refused.
@@ -137,6 +162,8 @@ fn secrets_are_told_once_and_are_nowhere_else() {
             }
             let of = if path.contains("token") {
                 &token_id
+            } else if path.contains("invite") {
+                &invite_id
             } else {
                 &id
             };
