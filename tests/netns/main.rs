@@ -26,6 +26,7 @@ mod lan_refuses;
 mod lifecycle;
 mod metrics;
 mod neighbours;
+mod no_gap;
 mod pairing;
 mod path_mtu;
 mod probes;
