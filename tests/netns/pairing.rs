@@ -22,7 +22,7 @@ use tests::world::addresses::{
 
 use crate::support::{SOON, in_light_world};
 
-/// What the issue allows from nothing to the first byte, and what a lost handshake message costs beside.
+/// How long it may take from nothing to the first byte, a lost handshake message among it.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// A gateway whose file gives the LAN server `home` no key.
@@ -542,7 +542,7 @@ fn an_invited_host_reaches_nothing_but_the_pairing_service() {
                 "{vip}:{port}"
             );
         }
-        // What is asked of it in the tunnel is answered, and nothing is given away before.
+        // It is the gateway's firewall that has refused it.
         let status = gateway.status()?;
         let refused = status.refused_packets.values().sum::<u64>();
         holds(refused > 0, || format!("{:?}", status.refused_packets))

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use shared::config::lan_server::LanServer;
+use shared::config::toml_text::{joined, list, one_or_more, quoted};
 use shared::pairing::{Offer, Token};
 use shared_daemon::error::Failure;
 
@@ -110,10 +111,10 @@ fn text(offer: &Offer, token: &Token, dirs: &Dirs) -> String {
     ));
     let default = Dirs::default();
     if dirs.state != default.state {
-        file.entry("state_dir", &quoted(&dirs.state.display().to_string()));
+        file.entry("state_dir", &quoted(dirs.state.display()));
     }
     if dirs.runtime != default.runtime {
-        file.entry("runtime_dir", &quoted(&dirs.runtime.display().to_string()));
+        file.entry("runtime_dir", &quoted(dirs.runtime.display()));
     }
     if *dirs != default {
         file.0.push('\n');
@@ -132,8 +133,8 @@ fn text(offer: &Offer, token: &Token, dirs: &Dirs) -> String {
 
     file.0.push_str("\n[[gateway]]\n");
     file.entry("name", &quoted(GATEWAY));
-    file.entry("endpoint", &quoted(&token.endpoint.to_string()));
-    file.entry("public_key", &quoted(&token.gateway_key.to_string()));
+    file.entry("endpoint", &quoted(&token.endpoint));
+    file.entry("public_key", &quoted(token.gateway_key));
     file.entry("preshared_key_file", &quoted(GATEWAY_KEY_FILE));
     let gateway = offer.gateway_addresses.iter().map(ToString::to_string);
     file.entry("address", &one_or_more(gateway));
@@ -146,7 +147,7 @@ fn text(offer: &Offer, token: &Token, dirs: &Dirs) -> String {
         file.0
             .push_str("\n[[publish]]                # what the internet may reach, with callers' own addresses\n");
         file.entry("name", &quoted(&publish.name));
-        file.entry("vip", &quoted(&publish.vip.to_string()));
+        file.entry("vip", &quoted(publish.vip));
         file.entry("protocol", &quoted(&publish.protocol));
         let ports = publish.ports.iter().map(|port| match port.parse::<u16>() {
             Ok(number) => number.to_string(),
@@ -177,28 +178,6 @@ impl File {
         // Writing to a string does not fail.
         let _infallible = writeln!(self.0, "{key} = {value}");
     }
-}
-
-/// A string of TOML. What JSON escapes in a string TOML reads alike; what is left over, no configuration may hold, and reading
-/// it says so.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-fn list(texts: impl Iterator<Item = String>) -> String {
-    format!("[{}]", joined(texts.map(|text| quoted(&text))))
-}
-
-fn one_or_more(texts: impl Iterator<Item = String>) -> String {
-    let texts: Vec<String> = texts.collect();
-    match texts.as_slice() {
-        [one] => quoted(one),
-        [..] => list(texts.into_iter()),
-    }
-}
-
-fn joined(texts: impl Iterator<Item = String>) -> String {
-    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// For a comment, which ends with its line.

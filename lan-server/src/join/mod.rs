@@ -3,15 +3,15 @@ mod configuration;
 mod conversation;
 mod report;
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use jiff::Timestamp;
 use shared::config::lan_server as config;
 use shared::model::{PresharedKey, PrivateKey};
 use shared::pairing::{Offer, Reply, Request, Token};
 use shared_daemon::cli::output::{note, print};
-use shared_daemon::cli::{Context, how_to_start};
+use shared_daemon::cli::{Context, config_file, how_to_start};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{app, logging};
@@ -23,6 +23,8 @@ use crate::cli::Join;
 use configuration::{Dirs, GATEWAY_KEY_FILE, Written};
 use conversation::Conversation;
 
+/// Part of the name under which an older configuration is kept.
+const COMMAND: &str = "join";
 /// Longest line that is read as a token.
 const MAX_TOKEN: u64 = 4096;
 
@@ -54,7 +56,10 @@ pub(crate) async fn run(arguments: Join, context: &Context<LanServer>) -> Result
     }
     before.may_become(&written, path, arguments.replace)?;
     if !arguments.yes {
-        confirm()?;
+        config_file::confirm(
+            "Let the gateway reach this?",
+            "nothing was changed, and the token is not used",
+        )?;
     }
 
     let reply = join(&mut conversation, &key_path, key).await?;
@@ -124,16 +129,7 @@ struct Before {
 
 impl Before {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(Failure::Environment(format!(
-                    "{}: can't be read: {error}",
-                    path.display()
-                )));
-            }
-        };
+        let text = config_file::read(path)?;
         // One that is wrong is not used, and replaced only when that is asked for.
         let config = text.as_ref().and_then(|text| {
             let parsed = config::LanServer::parse(text, &path.display().to_string()).ok()?;
@@ -168,18 +164,11 @@ impl Before {
                 "{} exists and says something else; `--dry-run` shows what would be written, `--replace` puts it in \
                  place and keeps the old one as {}. The token is not used yet",
                 path.display(),
-                kept(path).display()
+                config_file::kept(path, COMMAND).display()
             ))),
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// Where the configuration of before is kept.
-fn kept(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".before-join");
-    PathBuf::from(name)
 }
 
 fn existing_key(path: &Path) -> Result<Option<PrivateKey>, Failure> {
@@ -191,27 +180,6 @@ fn existing_key(path: &Path) -> Result<Option<PrivateKey>, Failure> {
             Ok(None)
         }
         Err(error) => Err(Failure::environment(&error)),
-    }
-}
-
-fn confirm() -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Other(
-            "nobody can be asked here: say --yes; the token is not used yet".to_owned(),
-        ));
-    }
-    let mut stderr = io::stderr();
-    let asked = write!(stderr, "Let the gateway reach this? [y/N] ").and_then(|()| stderr.flush());
-    asked.map_err(|error| Failure::other(&error))?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::other(&error))?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Other(
-            "nothing was changed; the token is not used".to_owned(),
-        )),
     }
 }
 
@@ -277,13 +245,6 @@ fn put_in_place(
     if is_same {
         return Ok(true);
     }
-    if let Some(text) = &before.text {
-        let kept = kept(path);
-        atomic_file::write(&kept, text.as_bytes(), 0o644).map_err(failed(&kept))?;
-    }
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    }
-    atomic_file::write(path, written.text.as_bytes(), 0o644).map_err(failed(path))?;
+    config_file::replace(path, before.text.as_deref(), &written.text, COMMAND)?;
     Ok(true)
 }

@@ -21,6 +21,7 @@ pub mod gateway;
 pub mod lan_server;
 mod report;
 mod sources;
+pub mod toml_text;
 pub mod value;
 
 pub use address::is_private;

@@ -1,10 +1,11 @@
 //! Choices → `gateway.toml`, and how a person is told of them. Pure.
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use shared::config::common::{Endpoint, InterfaceAddress};
+use shared::config::toml_text::{joined, list, one_or_more, quoted};
 use shared::model::InterfaceName;
 
 /// Where keys and the database are, unless the file says so.
@@ -142,30 +143,6 @@ impl File {
         // Writing to a string does not fail.
         let _infallible = writeln!(self.0, "{key} = {value}");
     }
-}
-
-/// A string of TOML: what JSON escapes in a string, TOML reads alike.
-fn quoted(value: impl Display) -> String {
-    serde_json::Value::from(value.to_string()).to_string()
-}
-
-fn list(values: impl Iterator<Item = impl Display>) -> String {
-    format!("[{}]", joined(values.map(quoted)))
-}
-
-fn one_or_more(values: impl Iterator<Item = impl Display>) -> String {
-    let mut texts: Vec<String> = values.map(quoted).collect();
-    match texts.pop() {
-        Some(only) if texts.is_empty() => only,
-        last => format!("[{}]", joined(texts.into_iter().chain(last))),
-    }
-}
-
-fn joined(values: impl Iterator<Item = impl Display>) -> String {
-    values
-        .map(|value| value.to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 #[cfg(test)]

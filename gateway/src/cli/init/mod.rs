@@ -2,8 +2,7 @@
 mod detect;
 mod file;
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use jiff::Timestamp;
@@ -13,17 +12,20 @@ use shared::config::gateway::Gateway as Config;
 use shared::model::InterfaceName;
 use shared_daemon::admin::client::Client;
 use shared_daemon::cli::output::{note, print};
-use shared_daemon::cli::{Context, how_to_start};
+use shared_daemon::cli::{Context, config_file, how_to_start};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{admin, app, logging};
+use shared_os::key_file;
 use shared_os::process::{self, Instance};
-use shared_os::{atomic_file, key_file};
 use zeroize::Zeroizing;
 
 use crate::Gateway;
 use crate::peers::offline;
 use crate::store::sqlite::SqliteStore;
+
+/// Part of the name under which an older configuration is kept.
+const COMMAND: &str = "init";
 
 /// `gateway init`.
 #[derive(Debug, Args)]
@@ -86,21 +88,22 @@ pub(super) async fn run(arguments: Init, context: &Context<Gateway>) -> Result<(
         note(&format!("{} would hold:", path.display()));
         return print(&text);
     }
-    let before = read(path)?;
+    let before = config_file::read(path)?;
     let is_there = before.as_ref() == Some(&text);
     if before.is_some() && !is_there && !arguments.replace {
         return Err(Failure::Other(format!(
             "{} exists and says something else; nothing was changed. `gateway invite NAME` makes a token for what it says, \
              `--replace` puts the new one in place and keeps the old one as {}",
             path.display(),
-            kept(path).display()
+            config_file::kept(path, COMMAND).display()
         )));
     }
     if !is_there {
         if !arguments.yes {
-            confirm(path)?;
+            let question = format!("Write {}?", path.display());
+            config_file::confirm(&question, "nothing was changed")?;
         }
-        write(path, before.as_deref(), &text)?;
+        config_file::replace(path, before.as_deref(), &text, COMMAND)?;
         note(&format!("wrote {}", path.display()));
     }
     let token = invite(&parsed.config, &choices.lan_server).await?;
@@ -117,58 +120,6 @@ pub(super) async fn run(arguments: Init, context: &Context<Gateway>) -> Result<(
     }
     note(&format!("start it: {}", how_to_start(Gateway::NAME)));
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::Environment(format!(
-            "{}: can't be read: {error}",
-            path.display()
-        ))),
-    }
-}
-
-/// Where the configuration of before is kept.
-fn kept(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".before-init");
-    PathBuf::from(name)
-}
-
-fn confirm(path: &Path) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Other(
-            "nobody can be asked here: say --yes; nothing was changed".to_owned(),
-        ));
-    }
-    let mut stderr = io::stderr();
-    let asked = write!(stderr, "Write {}? [y/N] ", path.display()).and_then(|()| stderr.flush());
-    asked.map_err(|error| Failure::other(&error))?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::other(&error))?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Other("nothing was changed".to_owned())),
-    }
-}
-
-fn write(path: &Path, before: Option<&str>, text: &str) -> Result<(), Failure> {
-    let failed = |what: &Path| {
-        let what = what.display().to_string();
-        move |error: io::Error| Failure::Environment(format!("{what}: can't be written: {error}"))
-    };
-    if let Some(before) = before {
-        let kept = kept(path);
-        atomic_file::write(&kept, before.as_bytes(), 0o644).map_err(failed(&kept))?;
-    }
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    }
-    atomic_file::write(path, text.as_bytes(), 0o644).map_err(failed(path))
 }
 
 /// A token, unless the LAN host has joined already. By the daemon if it runs, and otherwise in its place: it then finds the

@@ -10,6 +10,7 @@ use shared::api::Page;
 use shared::api::peer::Peer;
 use shared::api::policy::LanServer;
 use shared::config::gateway::Gateway as Config;
+use shared::config::toml_text::{list, one_or_more, quoted};
 use shared_daemon::admin::client::Client;
 use shared_daemon::cli::Context;
 use shared_daemon::cli::output::note;
@@ -154,14 +155,9 @@ fn hosts(addresses: &[IpAddr]) -> impl Iterator<Item = IpNetwork> {
 
 /// The file with one more table at its end, where every table may stand.
 fn with(text: &str, name: &str, addresses: &[IpAddr], networks: &[IpNetwork]) -> String {
-    let quoted = |value: String| serde_json::Value::from(value).to_string();
-    let list = |values: Vec<String>| {
-        let values: Vec<String> = values.into_iter().map(quoted).collect();
-        format!("[{}]", values.join(", "))
-    };
-    let addresses = list(addresses.iter().map(ToString::to_string).collect());
-    let networks = list(networks.iter().map(ToString::to_string).collect());
-    let name = quoted(name.to_owned());
+    let name = quoted(name);
+    let addresses = one_or_more(addresses.iter());
+    let networks = list(networks.iter());
     let end = if text.ends_with('\n') { "" } else { "\n" };
     format!(
         "{text}{end}\n[[lan_server]]             # added by `gateway invite`\nname = {name}\naddress = {addresses}\n\

@@ -1,5 +1,6 @@
 //! The command line of both programs: arguments, and what all commands have in common. What only one of them does is its
 //! [`Product::Commands`].
+pub mod config_file;
 mod context;
 mod generate;
 pub mod output;
