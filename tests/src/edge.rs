@@ -322,8 +322,9 @@ pub struct Instance {
     pub daemon: Daemon,
     /// Its configuration.
     pub config: PathBuf,
+    /// What is started next.
+    pub program: String,
     name: &'static str,
-    program: String,
     start: Start,
 }
 
@@ -349,7 +350,16 @@ impl Instance {
         config: PathBuf,
         start: Start,
     ) -> Result<Self> {
-        let program = binary(name)?;
+        Self::start_program(node, name, binary(name)?, config, start)
+    }
+
+    fn start_program(
+        node: &Node,
+        name: &'static str,
+        program: String,
+        config: PathBuf,
+        start: Start,
+    ) -> Result<Self> {
         let daemon = Self::launch(node, name, &program, &config, &start)?;
         Ok(Self {
             daemon,
@@ -436,12 +446,22 @@ pub struct Edge {
 impl Edge {
     /// Start both and wait until the tunnel carries packets.
     pub fn start(world: &World, setup: Setup) -> Result<Self> {
-        let gateway = Instance::start(&world.vps, "gateway", setup.install_gateway(&world.vps)?)?;
-        let lan_server = Instance::start(
-            &world.lan_host,
-            "lan-server",
-            setup.install_lan_server(&world.lan_host)?,
-        )?;
+        let programs = [binary("gateway")?, binary("lan-server")?];
+        Self::start_programs(world, setup, programs)
+    }
+
+    /// The same with programs of another version.
+    pub fn start_programs(
+        world: &World,
+        setup: Setup,
+        [gateway, lan_server]: [String; 2],
+    ) -> Result<Self> {
+        let (vps, lan_host) = (&world.vps, &world.lan_host);
+        let config = setup.install_gateway(vps)?;
+        let gateway = Instance::start_program(vps, "gateway", gateway, config, Start::default())?;
+        let config = setup.install_lan_server(lan_host)?;
+        let lan_server =
+            Instance::start_program(lan_host, "lan-server", lan_server, config, Start::default())?;
         let mut edge = Self {
             gateway,
             lan_server,
