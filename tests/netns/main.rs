@@ -2,6 +2,7 @@
 //!
 //! Every file is one behaviour; a topology that differs from the world's is drawn in its header. A test has a world of its
 //! own, so any number of them run at the same time. `WG_EDGE_PAUSE=1` leaves a failed world up to look around.
+mod service_manager;
 mod support;
 
 mod api_cli;
@@ -18,6 +19,7 @@ mod api_undisturbed;
 mod bare_device;
 mod configuration;
 mod failover;
+mod fd_store;
 mod footprint;
 mod guard;
 mod interop;

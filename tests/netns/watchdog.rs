@@ -1,85 +1,25 @@
 //! What systemd hears: when the daemon is ready, when it reloads, and that it lives.
 use std::fs;
-use std::io;
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::daemon::Daemon;
-use tests::edge::{Instance, Setup, Start};
+use tests::edge::{Instance, Setup};
 use tests::expect::{eventually, holds};
 use tests::node::Node;
 
+use crate::service_manager::Manager;
 use crate::support::{SOON, in_light_world};
 
 /// A sign of life is missed after this.
 const LIMIT: Duration = Duration::from_millis(600);
 
-/// The socket of a service manager, and what it has heard.
-struct Manager {
-    socket: UnixDatagram,
-    heard: Vec<String>,
-}
-
-impl Manager {
-    fn listen(path: &Path) -> Result<Self> {
-        let socket = UnixDatagram::bind(path)?;
-        socket.set_nonblocking(true)?;
-        let heard = Vec::new();
-        Ok(Self { socket, heard })
-    }
-
-    /// All lines so far.
-    fn heard(&mut self) -> Result<&[String]> {
-        let mut message = [0; 4096];
-        loop {
-            match self.socket.recv(&mut message) {
-                Ok(length) => {
-                    let text = message.get(..length).unwrap_or_default();
-                    let text = String::from_utf8_lossy(text).into_owned();
-                    self.heard.extend(text.lines().map(str::to_owned));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(&self.heard),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn count(&mut self, line: &str) -> Result<usize> {
-        Ok(self.heard()?.iter().filter(|heard| *heard == line).count())
-    }
-
-    fn signs(&mut self) -> Result<usize> {
-        self.count("WATCHDOG=1")
-    }
-
-    /// Wait for so many more signs of life; how long that took.
-    fn wait_for_signs(&mut self, more: usize) -> Result<Duration> {
-        let (start, before) = (Instant::now(), self.signs()?);
-        eventually(LIMIT * 10, "signs of life", || {
-            let now = self.signs()?;
-            holds(now >= before + more, || format!("{before}, then {now}"))
-        })?;
-        Ok(start.elapsed())
-    }
-}
-
-/// A gateway that a service manager starts, ready.
-fn start_watched(node: &Node, manager: &mut Manager, socket: &Path) -> Result<Instance> {
+/// A gateway that a service manager watches, ready.
+fn start_watched(node: &Node, manager: &mut Manager) -> Result<Instance> {
     let config = Setup::new()?.install_gateway(node)?;
-    // The process id is part of what systemd says; the shell knows its own, and becomes the daemon.
-    let script = format!(
-        "export NOTIFY_SOCKET={} WATCHDOG_USEC={} WATCHDOG_PID=$$; exec \"$@\"",
-        socket.display(),
-        LIMIT.as_micros()
-    );
-    let by = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
-    let start = Start {
-        by,
-        ..Start::default()
-    };
+    let limit = LIMIT.as_micros();
+    let start = manager.start(&format!("export WATCHDOG_USEC={limit} WATCHDOG_PID=$$"));
     let mut gateway = Instance::start_with(node, "gateway", config, start)?;
     gateway.daemon.wait_until(SOON, "READY=1", || {
         let ready = manager.count("READY=1")?;
@@ -91,10 +31,9 @@ fn start_watched(node: &Node, manager: &mut Manager, socket: &Path) -> Result<In
 #[test]
 fn signs_of_life_end_when_the_packet_worker_stands_still() {
     in_light_world(|world| {
-        let socket = world.vps.dir().join("notify.sock");
-        let mut manager = Manager::listen(&socket)?;
-        let mut gateway = start_watched(&world.vps, &mut manager, &socket)?;
-        let took = manager.wait_for_signs(4)?;
+        let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
+        let mut gateway = start_watched(&world.vps, &mut manager)?;
+        let took = manager.wait_for_signs(4, LIMIT * 10)?;
         ensure!(took < LIMIT * 4, "4 signs took {took:?}");
 
         // A tracer that stands still itself holds this one thread at its next system call.
@@ -106,25 +45,24 @@ fn signs_of_life_end_when_the_packet_worker_stands_still() {
         gateway
             .daemon
             .wait_for_log(SOON, 0, &["the packet worker does not answer"])?;
-        let before = manager.signs()?;
+        let before = manager.signs_of_life()?;
         std::thread::sleep(LIMIT * 2);
-        let silent = manager.signs()? == before;
+        let silent = manager.signs_of_life()? == before;
         gateway.daemon.alive()?;
         tracer.kill();
         ensure!(
             silent,
             "a daemon whose packets stand still says that it lives"
         );
-        manager.wait_for_signs(2).map(drop)
+        manager.wait_for_signs(2, LIMIT * 10).map(drop)
     });
 }
 
 #[test]
 fn reload_and_stop_are_told() {
     in_light_world(|world| {
-        let socket = world.vps.dir().join("notify.sock");
-        let mut manager = Manager::listen(&socket)?;
-        let mut gateway = start_watched(&world.vps, &mut manager, &socket)?;
+        let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
+        let mut gateway = start_watched(&world.vps, &mut manager)?;
         gateway.reload(str::to_owned)?;
         eventually(SOON, "the end of the reload", || {
             let ready = manager.count("READY=1")?;
@@ -137,7 +75,7 @@ fn reload_and_stop_are_told() {
         let with_time = next.is_some_and(|line| line.starts_with("MONOTONIC_USEC="));
         ensure!(with_time, "{heard:?}");
         gateway.daemon.stop(Signal::SIGTERM, SOON)?;
-        ensure!(manager.count("STOPPING=1")? == 1, "{:?}", manager.heard);
+        ensure!(manager.count("STOPPING=1")? == 1, "{:?}", manager.heard()?);
         Ok(())
     });
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,10 +31,14 @@ use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::Report;
 use crate::status::Reporter;
 use crate::watchdog::Watchdog;
-use crate::{admin, cli, resolve, uapi};
+use crate::{admin, cli, fd_store, resolve, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long systemd is kept waiting for a session with the gateway. What the configuration asks for is in place by then, and
+/// what depends on the other end is not worth the failure of a start.
+const TUNNEL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a peer has moved: a crash forgets at most the moves of this long.
 const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(2);
@@ -106,15 +111,18 @@ impl<P: Product> App<P> {
 
         // The tunnel, still without a peer and behind a closed firewall.
         let fresh = is_name_free(&settings, &kernel).await?;
-        let datapath = Datapath::start(datapath::Config {
+        let datapath = datapath::Config {
             interface: settings.interface.clone(),
             mtu: settings.mtu,
             persist: false,
             listen_port: settings.listen_port,
             fwmark: settings.fwmark,
             limits: datapath::Limits::default(),
-        })
-        .map_err(|error| Failure::environment(&error))?;
+        };
+        let (tun, to_leave) = fd_store::open_tun(&datapath.tun_options())
+            .map_err(|error| Failure::environment(&error))?;
+        let datapath =
+            Datapath::start_on(tun, &datapath).map_err(|error| Failure::environment(&error))?;
         let endpoints = Endpoints::open(&settings.state_dir);
         let opened = Opened {
             kernel: &mut kernel,
@@ -136,6 +144,9 @@ impl<P: Product> App<P> {
                 return Err(failure);
             }
         };
+        if let Some(queue) = to_leave {
+            fd_store::leave(&queue);
+        }
         let resolve = tokio::spawn(resolve::run(model.peers.clone(), datapath.control()));
         let plane = Plane::new(InPlace {
             kernel: Arc::new(Mutex::new(kernel)),
@@ -185,8 +196,10 @@ impl<P: Product> App<P> {
     /// Until SIGTERM, SIGINT or the end of the data plane.
     async fn serve(mut self, mut signals: Signals) -> Result<(), Failure> {
         self.write_status().await;
-        notify(&[NotifyState::Ready]);
         self.say_ready().await;
+        let report = Arc::clone(&self.report);
+        let mut starting = pin!(async move { report.tunnel_is_up(TUNNEL_PATIENCE).await });
+        let mut is_starting = true;
         process::return_freed_memory();
         let mut watchdog = Watchdog::of_service();
         let mut status = tokio::time::interval(STATUS_INTERVAL);
@@ -195,6 +208,11 @@ impl<P: Product> App<P> {
         endpoints.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let outcome = loop {
             tokio::select! {
+                () = &mut starting, if is_starting => {
+                    is_starting = false;
+                    self.write_status().await;
+                    notify(&[NotifyState::Ready]);
+                }
                 _ = signals.hangup.recv() => self.reload().await,
                 _ = signals.terminate.recv() => break Ok(()),
                 _ = signals.interrupt.recv() => break Ok(()),
@@ -312,12 +330,16 @@ impl<P: Product> App<P> {
         }
     }
 
+    /// For programs as a file, and for `systemctl status` in a line.
     async fn write_status(&self) {
         let path = status_path(self.plane.lock().await.settings());
         let written = match self.report.status().await {
-            Ok(status) => serde_json::to_string_pretty(&status)
-                .map_err(io::Error::from)
-                .and_then(|text| replace_file(&path, &text)),
+            Ok(status) => {
+                notify(&[NotifyState::Status(&line(&status.problems))]);
+                serde_json::to_string_pretty(&status)
+                    .map_err(io::Error::from)
+                    .and_then(|text| replace_file(&path, &text))
+            }
             Err(failure) => Err(io::Error::other(failure)),
         };
         if let Err(error) = written {
@@ -409,6 +431,14 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
         warn!(%error, "can't notify systemd");
     }
+}
+
+/// What is wrong, for `STATUS=` of `sd_notify(3)`.
+fn line(problems: &[String]) -> String {
+    if problems.is_empty() {
+        return "Ready".to_owned();
+    }
+    format!("Not ready: {}", problems.join("; ").replace('\n', " "))
 }
 
 /// With the time, by which a unit of `Type=notify-reload` (systemd 253) knows to which SIGHUP this belongs.

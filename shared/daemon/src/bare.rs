@@ -71,7 +71,7 @@ pub async fn run(interface: InterfaceName) -> Result<(), BareError> {
     let mut ending = Signals::new()?;
     let netlink = Netlink::open()?;
     let changes = Netlink::watch()?; // before the link is made, so that nothing is missed
-    let datapath = Datapath::start(datapath::Config {
+    let datapath = Datapath::start(&datapath::Config {
         interface: interface.clone(),
         mtu: MTU,
         persist: false,

@@ -19,7 +19,7 @@
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
 //! | [`endpoints`] | where peers were, over a restart |
-//! | [`watchdog`] | signs of life for systemd |
+//! | [`watchdog`], [`fd_store`] | signs of life for systemd; what it keeps for the next process |
 //! | [`down`] | removes everything that is ours |
 
 pub mod admin;
@@ -32,6 +32,7 @@ pub mod deviation;
 pub mod down;
 pub mod endpoints;
 pub mod error;
+pub mod fd_store;
 pub mod logging;
 pub mod metrics;
 pub mod model;

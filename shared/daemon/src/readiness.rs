@@ -74,8 +74,7 @@ impl<P: Product> Readiness<P> {
 
     async fn look(&self) -> Vec<String> {
         let mut problems = self.deviations().await;
-        let model = Arc::clone(&self.model.borrow());
-        problems.extend(self.data_plane(&model).await);
+        problems.extend(self.data_plane().await);
         problems
     }
 
@@ -91,9 +90,10 @@ impl<P: Product> Readiness<P> {
         kernel.deviations(&plane.model().desired).await
     }
 
-    /// The worker answers; and where we dial a gateway and keep the session up, it is up.
-    async fn data_plane(&self, model: &Model) -> Option<String> {
-        let gateways: Vec<&PeerModel> = gateways(model).collect();
+    /// Unless the worker answers, and where we dial a gateway and keep the session up, it is up. As it is now.
+    pub async fn data_plane(&self) -> Option<String> {
+        let model = Arc::clone(&self.model.borrow());
+        let gateways: Vec<&PeerModel> = gateways(&model).collect();
         if gateways.is_empty() {
             return self.control.counters().await.err().map(|e| chain(&e));
         }

@@ -33,6 +33,9 @@ const ONLINE_FOR: Duration = Duration::from_secs(180);
 /// Firewall counters whose name begins so count connections of a published service; the others what was refused.
 const PUBLISH_COUNTER: &str = "publish_";
 
+/// How often it is looked whether the tunnel is up.
+const TUNNEL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The daemon's knowledge, from where it is.
 #[derive(Debug)]
 pub struct Report<P: Product> {
@@ -76,6 +79,17 @@ impl<P: Product> Report<P> {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = settings;
+        self.readiness.forget().await;
+    }
+
+    /// Wait until the tunnel is up, as far as this end has a say in it, and `patience` at most.
+    pub async fn tunnel_is_up(&self, patience: Duration) {
+        let up = async {
+            while self.readiness.data_plane().await.is_some() {
+                tokio::time::sleep(TUNNEL_INTERVAL).await;
+            }
+        };
+        let _up_or_late = tokio::time::timeout(patience, up).await;
         self.readiness.forget().await;
     }
 

@@ -49,6 +49,18 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// How the TUN link is opened.
+    pub fn tun_options(&self) -> tun::Options {
+        tun::Options {
+            name: self.interface.clone(),
+            persist: self.persist,
+            offload: self.limits.tun,
+            multi_queue: false,
+        }
+    }
+}
+
 /// What is used at most of what makes packet I/O fast: to force every fall-back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -162,14 +174,13 @@ pub struct Datapath {
 
 impl Datapath {
     /// Open the TUN link and the sockets and start the worker, on which everything then happens.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_on(Tun::open(&config.tun_options())?, config)
+    }
+
+    /// The same on a TUN link that is open, as [`Config::tun_options`] says.
+    pub fn start_on(tun: Tun, config: &Config) -> Result<Self, StartError> {
         let limits = config.limits;
-        let tun = Tun::open(&tun::Options {
-            name: config.interface,
-            persist: config.persist,
-            offload: limits.tun,
-            multi_queue: false,
-        })?;
         let options = udp::Options {
             port: config.listen_port,
             fwmark: config.fwmark,

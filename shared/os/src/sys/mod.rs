@@ -1,5 +1,6 @@
 //! Every `unsafe` of this crate, one kind of system call per file, behind functions that are safe to call.
 pub mod event;
+pub mod inherited;
 pub(crate) mod message;
 pub mod poll;
 pub(crate) mod process;

@@ -20,12 +20,24 @@ pub(crate) fn set_interface(
     request.ifr_ifru.ifru_flags = flags;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives until the call returns.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-    Ok(request
-        .ifr_name
-        .iter()
-        .take_while(|&&byte| byte != 0)
-        .map(|byte| char::from(byte.to_ne_bytes()[0]))
-        .collect())
+    Ok(name_in(&request))
+}
+
+/// `TUNGETIFF`: the link that a descriptor is attached to, and how. `EBADFD` when it is attached to none, or not any more;
+/// `ENOTTY` when it is something else.
+pub(crate) fn interface(tun: BorrowedFd<'_>) -> io::Result<(String, libc::c_short)> {
+    // SAFETY: `ifreq` is plain data for which all zeros is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one `ifreq`, which lives until the call returns.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    // SAFETY: TUNGETIFF has written the flags, and any bits are a value of them.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok((name_in(&request), flags))
+}
+
+fn name_in(request: &libc::ifreq) -> String {
+    let name = request.ifr_name.iter().take_while(|&&byte| byte != 0);
+    name.map(|byte| char::from(byte.to_ne_bytes()[0])).collect()
 }
 
 /// `TUNSETOFFLOAD`: what kinds of packets the kernel may hand over without cutting them and summing them up.

@@ -4,7 +4,7 @@
 //! for on every open ([`Offload`]), since it is a property of the link that outlives the process on a persistent one.
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -135,14 +135,34 @@ impl Tun {
     /// Make the link or attach to it, and set its offloads. The link is neither up nor has it addresses.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let file = open_device(Path::new(DEVICE))?;
-        let name = options.name.clone();
-        let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        if options.multi_queue {
-            flags |= libc::IFF_MULTI_QUEUE;
-        }
-        let flags = libc::c_short::try_from(flags).unwrap_or_default(); // all below 0x8000
-        sys::tun::set_interface(file.as_fd(), name.as_str(), flags)
+        let name = &options.name;
+        sys::tun::set_interface(file.as_fd(), name.as_str(), flags(options))
             .map_err(|source| attach_error(name.clone(), source))?;
+        Self::set_up(file, options)
+    }
+
+    /// Go on with a queue that an earlier process had open: what the kernel has put into it since then is read first.
+    ///
+    /// # Errors
+    /// It is no queue of this link, or the link it belonged to is no more.
+    pub fn adopt(queue: OwnedFd, options: &Options) -> Result<Self, OpenError> {
+        let name = &options.name;
+        let not_this = |source| OpenError::NotTun {
+            name: name.clone(),
+            source,
+        };
+        let (attached_to, attached_as) = sys::tun::interface(queue.as_fd()).map_err(not_this)?;
+        let expected = flags(options);
+        if attached_to != name.as_str() || attached_as & expected != expected {
+            return Err(not_this(io::Error::from_raw_os_error(libc::EINVAL)));
+        }
+        // The one who opened it had it so, but what is not so would stand still with the first empty queue.
+        rustix::io::ioctl_fionbio(&queue, true).map_err(|error| not_this(error.into()))?;
+        Self::set_up(queue.into(), options)
+    }
+
+    fn set_up(file: File, options: &Options) -> Result<Self, OpenError> {
+        let name = options.name.clone();
         let other = |operation| {
             let name = name.clone();
             move |source| OpenError::Other {
@@ -198,6 +218,15 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// How a queue is attached (`IFF_*` of `include/uapi/linux/if_tun.h`).
+fn flags(options: &Options) -> libc::c_short {
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if options.multi_queue {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    libc::c_short::try_from(flags).unwrap_or_default() // all below 0x8000
 }
 
 fn open_device(path: &Path) -> Result<File, OpenError> {

@@ -102,6 +102,50 @@ fn removed_link_is_told_apart_from_an_idle_one() {
 }
 
 #[test]
+fn adopted_queue_has_what_came_meanwhile() {
+    netns::run(|| {
+        let earlier = Tun::open(&options(Offload::Uso)).unwrap();
+        ip("address add 10.9.0.1/24 dev tun0");
+        ip("link set tun0 up");
+        let queue = earlier.as_fd().try_clone_to_owned().unwrap();
+        drop(earlier);
+        let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+        socket.send_to(&[7; 500], "10.9.0.2:9").unwrap();
+        let tun = Tun::adopt(queue, &options(Offload::Uso)).unwrap();
+        let mut buffer = vec![0; FRAME_BUFFER_LEN];
+        let datagram = std::iter::repeat_with(|| tun.read(&mut buffer))
+            .map(|read| read.expect("the datagram is before the end of what came"))
+            .find(|&length| length == VNET_HDR_LEN + 528);
+        assert!(datagram.is_some());
+        let after = std::iter::repeat_with(|| tun.read(&mut buffer)).find_map(Result::err);
+        let after = after.map(|error| error.kind());
+        assert_eq!(after, Some(io::ErrorKind::WouldBlock));
+    });
+}
+
+#[test]
+fn only_queues_of_this_link_are_adopted() {
+    netns::run(|| {
+        let queue_of = |tun: &Tun| tun.as_fd().try_clone_to_owned().unwrap();
+        let refused = |queue: OwnedFd, options: &Options| {
+            let error = Tun::adopt(queue, options).unwrap_err();
+            assert!(matches!(error, OpenError::NotTun { .. }), "{error:?}");
+        };
+        let tun = Tun::open(&options(Offload::Uso)).unwrap();
+        let mut other = options(Offload::Uso);
+        other.name = "tun1".parse().unwrap();
+        refused(queue_of(&tun), &other);
+        let mut several = options(Offload::Uso);
+        several.multi_queue = true;
+        refused(queue_of(&tun), &several);
+        ip("link delete tun0");
+        refused(queue_of(&tun), &options(Offload::Uso));
+        refused(UdpSocket::bind("127.0.0.1:0").unwrap().into(), &other);
+        refused(open_device(Path::new(DEVICE)).unwrap().into(), &other);
+    });
+}
+
+#[test]
 fn link_in_use_is_refused() {
     netns::run(|| {
         let _tun = Tun::open(&options(Offload::Uso)).unwrap();

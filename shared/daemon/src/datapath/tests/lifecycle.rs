@@ -9,7 +9,7 @@ use super::super::{ApplyError, Datapath, Limits, StartError, WorkerError, Worker
 use super::world::{Host, LISTEN_PORT, World, config, wait_for};
 
 fn start() -> Datapath {
-    Datapath::start(config(Limits::default())).unwrap()
+    Datapath::start(&config(Limits::default())).unwrap()
 }
 
 fn change_port(port: u16) -> DeviceChange {
@@ -62,14 +62,14 @@ fn another_port_moves_both_sockets_and_frees_the_old_ones() {
 fn second_data_path_on_the_same_link_or_port_is_refused_with_the_reason() {
     netns::run(|| {
         let _first = start();
-        let error = Datapath::start(config(Limits::default())).unwrap_err();
+        let error = Datapath::start(&config(Limits::default())).unwrap_err();
         assert!(
             matches!(error, StartError::Tun(tun::OpenError::InUse { .. })),
             "{error:?}"
         );
         let mut other = config(Limits::default());
         other.interface = "wg1".parse().unwrap();
-        let error = Datapath::start(other).unwrap_err();
+        let error = Datapath::start(&other).unwrap_err();
         assert!(
             matches!(error, StartError::Udp(udp::BindError::InUse { .. })),
             "{error:?}"
@@ -111,7 +111,7 @@ fn persistent_link_survives_and_can_be_attached_to_again() {
     let persistent = || {
         let mut config = config(Limits::default());
         config.persist = true;
-        Datapath::start(config).unwrap()
+        Datapath::start(&config).unwrap()
     };
     host.run(persistent).stop();
     host.sh("ip link show wg0");

@@ -151,7 +151,7 @@ impl Node {
             mtu,
             ..config(limits)
         };
-        let datapath = host.run(move || Datapath::start(config).unwrap());
+        let datapath = host.run(move || Datapath::start(&config).unwrap());
         host.sh(&format!(
             "ip address add 10.9.0.{number}/24 dev wg0; \
              ip address add fd09::{number}/64 dev wg0 nodad; \
