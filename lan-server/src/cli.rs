@@ -31,9 +31,12 @@ pub struct Join {
     /// Put the new configuration in the place of one that differs, which is kept as PATH.before-join
     #[arg(long)]
     pub replace: bool,
-    /// Run the daemon in the foreground when paired, and report when the path is up
-    #[arg(long)]
+    /// Run the daemon in the foreground when paired, in place of the installed service
+    #[arg(long, conflicts_with = "no_start")]
     pub run: bool,
+    /// Don't start the installed service
+    #[arg(long)]
+    pub no_start: bool,
     /// Where keys are kept [default: /var/lib/wg-edge]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,

@@ -5,13 +5,15 @@ mod report;
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use shared::config::lan_server as config;
 use shared::model::{PresharedKey, PrivateKey};
 use shared::pairing::{Offer, Reply, Request, Token};
 use shared_daemon::cli::output::{note, print};
-use shared_daemon::cli::{Context, config_file, how_to_start};
+use shared_daemon::cli::service::{Service, how_to_start};
+use shared_daemon::cli::{Context, config_file};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{app, logging};
@@ -66,23 +68,58 @@ pub(crate) async fn run(arguments: Join, context: &Context<LanServer>) -> Result
     let preshared_key: PresharedKey = reply.parse().map_err(|_| nonsense())?;
     let changed = put_in_place(&dirs, &preshared_key, &written, path, &before)?;
     note(&format!("joined {} as {}", token.endpoint, offer.name));
-    if let Some(pid) = process::running(&dirs.runtime, LanServer::NAME) {
-        note(&if changed {
-            format!("the daemon (pid {pid}) runs with what it had: restart it")
-        } else {
-            format!("nothing has changed; the daemon (pid {pid}) runs on")
-        });
+    bring_up(&arguments, &dirs, changed, context).await
+}
+
+/// The path, by the service of the package or by this process, and how it went.
+async fn bring_up(
+    arguments: &Join,
+    dirs: &Dirs,
+    changed: bool,
+    context: &Context<LanServer>,
+) -> Result<(), Failure> {
+    let path = &context.config_path;
+    let running = process::running(&dirs.runtime, LanServer::NAME);
+    if let (Some(pid), false) = (running, changed) {
+        note(&format!(
+            "nothing has changed; the daemon (pid {pid}) runs on"
+        ));
         return Ok(());
     }
-    if !arguments.run {
-        note(&format!("start it: {}", how_to_start(LanServer::NAME)));
-        return Ok(());
+    let service = Service::installed(LanServer::NAME, path);
+    let service = service.filter(|_| !arguments.run && !arguments.no_start);
+    let begin = Instant::now();
+    match (service, running) {
+        (Some(service), running) if running.is_none() || service.is_active() => {
+            service.start()?;
+            note(&format!(
+                "{} runs, now and after every boot",
+                service.unit()
+            ));
+            report::when_up(context.client()?, begin).await;
+            Ok(())
+        }
+        (_, Some(pid)) => {
+            note(&format!(
+                "the daemon (pid {pid}) runs with what it had: restart it"
+            ));
+            Ok(())
+        }
+        (_, None) if arguments.run => {
+            logging::init();
+            let report = tokio::spawn(report::when_up(context.client()?, begin));
+            let ran = app::run::<LanServer>(path).await;
+            report.abort();
+            ran
+        }
+        (_, None) => {
+            note(&format!(
+                "start it: {}",
+                how_to_start(LanServer::NAME, path)
+            ));
+            Ok(())
+        }
     }
-    logging::init();
-    let report = tokio::spawn(report::when_up(context.client()?));
-    let ran = app::run::<LanServer>(path).await;
-    report.abort();
-    ran
 }
 
 fn read_token(text: &str) -> Result<Token, Failure> {

@@ -11,9 +11,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// What is not up by then is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Wait for the first handshake and the first look at each service, and say how it went.
-pub(super) async fn when_up(client: Client) {
-    let begin = Instant::now();
+/// Wait for the first handshake and the first look at each service, and say how it went; since `begin` somebody waits.
+pub(super) async fn when_up(client: Client, begin: Instant) {
     let mut handshake = None;
     loop {
         tokio::time::sleep(INTERVAL).await;

@@ -12,7 +12,8 @@ use shared::config::gateway::Gateway as Config;
 use shared::model::InterfaceName;
 use shared_daemon::admin::client::Client;
 use shared_daemon::cli::output::{note, print};
-use shared_daemon::cli::{Context, config_file, how_to_start};
+use shared_daemon::cli::service::{Service, how_to_start};
+use shared_daemon::cli::{Context, config_file};
 use shared_daemon::error::Failure;
 use shared_daemon::product::Product as _;
 use shared_daemon::{admin, app, logging};
@@ -60,9 +61,12 @@ pub struct Init {
     /// Put the new configuration in the place of one that differs, which is kept as PATH.before-init
     #[arg(long)]
     replace: bool,
-    /// Run the daemon in the foreground afterwards
-    #[arg(long)]
+    /// Run the daemon in the foreground afterwards, in place of the installed service
+    #[arg(long, conflicts_with = "no_start")]
     run: bool,
+    /// Don't start the installed service
+    #[arg(long)]
+    no_start: bool,
     /// Where keys and the database are kept
     #[arg(long, value_name = "PATH", default_value = file::STATE_DIR, value_hint = ValueHint::DirPath)]
     state_dir: PathBuf,
@@ -107,18 +111,29 @@ pub(super) async fn run(arguments: Init, context: &Context<Gateway>) -> Result<(
         note(&format!("wrote {}", path.display()));
     }
     let token = invite(&parsed.config, &choices.lan_server).await?;
+    let is_running = process::running(&arguments.runtime_dir, Gateway::NAME).is_some();
+    let service = Service::installed(Gateway::NAME, path);
+    let service = service.filter(|_| !is_running && !arguments.run && !arguments.no_start);
+    if let Some(service) = &service {
+        // Before the token is shown: it is of use with a gateway that runs.
+        service.start()?;
+        note(&format!(
+            "{} runs, now and after every boot",
+            service.unit()
+        ));
+    }
     if let Some(token) = token {
         note("On the LAN host, within 15 minutes:");
         print(&format!("lan-server join {}\n", token.as_str()))?;
     }
-    if process::running(&arguments.runtime_dir, Gateway::NAME).is_some() {
+    if is_running || service.is_some() {
         return Ok(());
     }
     if arguments.run {
         logging::init();
         return app::run::<Gateway>(path).await;
     }
-    note(&format!("start it: {}", how_to_start(Gateway::NAME)));
+    note(&format!("start it: {}", how_to_start(Gateway::NAME, path)));
     Ok(())
 }
 

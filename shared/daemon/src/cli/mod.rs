@@ -5,6 +5,7 @@ mod context;
 mod generate;
 pub mod output;
 pub mod progress;
+pub mod service;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -151,23 +152,6 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .build()
         .map_err(|error| Failure::other(&error))?
         .block_on(command)
-}
-
-/// The command that starts the daemon on this host.
-pub fn how_to_start(name: &str) -> String {
-    let unit = format!("wg-edge-{name}.service");
-    let has_unit = [
-        "/etc/systemd/system",
-        "/usr/lib/systemd/system",
-        "/lib/systemd/system",
-    ]
-    .iter()
-    .any(|dir| Path::new(dir).join(&unit).exists());
-    if has_unit && Path::new("/run/systemd/system").is_dir() {
-        format!("systemctl enable --now {unit}")
-    } else {
-        format!("{name} run")
-    }
 }
 
 /// Read and check the configuration; errors come back as one line each.
