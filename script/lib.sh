@@ -81,3 +81,29 @@ install_packages() {
     [[ -z $ours ]] || rm -f "$policy"
     return "$status"
 }
+
+# Puts a tool from crates.io on the PATH, in this version: one that is installed, or of our own in the folder that $TOOLS names.
+cargo_tool() {
+    local tool=$1 wanted=$2
+    export PATH="$TOOLS/bin:$PATH"
+    [[ $(cargo "${tool#cargo-}" --version 2>/dev/null) != *" $wanted" ]] || return 0
+    step "install $tool $wanted" >&2
+    # Unoptimised: built in less than half the time.
+    cargo install --locked --debug --quiet --jobs "${CARGO_BUILD_JOBS:-2}" --root "$TOOLS" --version "$wanted" "$tool"
+}
+
+# Files as a listing by tar, on standard input, tells: mode, owner, size, path.
+listed_files() {
+    awk '!/^d/ { sub(/^\.\//, "", $6); print $1, $2, $3, $6 }' | LC_ALL=C sort
+}
+
+# The same of a tree that is to be packed, where everything belongs to root.
+files_of_tree() {
+    tar --create --owner=root:0 --group=root:0 --directory "$1" . | tar --list --verbose --numeric-owner | listed_files
+}
+
+# Fails when a package does not hold the files that it should, or others, by lists as above.
+same_files() {
+    local package=$1 expected=$2 found=$3
+    diff <(cat <<<"$expected") <(cat <<<"$found") >&2 || die "$package does not hold what it should (< is missing, > is too much)"
+}
