@@ -38,9 +38,17 @@ libnftnl  libnftnl-dev
 libmnl    libmnl-dev
 '
 
-# The version that [package.metadata.deb] of both ends was written for.
+# What .ci/run needs besides, for packages.
+# shellcheck disable=SC2034
+readonly PACKAGING_PROGRAMS='
+rpmbuild  rpm
+'
+
+# Tools from crates.io for packages, in the versions that our files were written for.
 # shellcheck disable=SC2034
 readonly CARGO_DEB_VERSION=3.7.0
+# shellcheck disable=SC2034
+readonly CARGO_CYCLONEDX_VERSION=0.5.9
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -52,14 +60,14 @@ step() {
     printf '\n==> %s\n' "$*"
 }
 
-# Debian packages that are missing, one a line.
+# Debian packages that are missing, one a line; of more programs than those above, when they are given.
 missing_packages() {
-    local name package
+    local name package programs="$NEEDED_PROGRAMS${1-}"
     # Debian's python3 comes without what makes environments; no program's name tells.
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     while read -r name package; do
         [[ -z $name ]] || command -v "$name" >/dev/null || echo "$package"
-    done <<<"$NEEDED_PROGRAMS"
+    done <<<"$programs"
     while read -r name package; do
         [[ -z $name ]] || pkg-config --exists "$name" 2>/dev/null || echo "$package"
     done <<<"$NEEDED_LIBRARIES"
