@@ -115,3 +115,9 @@ same_files() {
     local package=$1 expected=$2 found=$3
     diff <(cat <<<"$expected") <(cat <<<"$found") >&2 || die "$package does not hold what it should (< is missing, > is too much)"
 }
+
+# Name and version of each crate that is compiled into a program, itself included; none that only builds or tests it.
+crates_of() {
+    cargo tree --package "$1" --edges normal --prefix none --format '{p}' --locked |
+        awk '{ print $1, substr($2, 2) }' | LC_ALL=C sort --unique
+}
