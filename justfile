@@ -25,13 +25,17 @@ demo *arguments:
 schemathesis:
     script/schemathesis
 
-# Debian packages of both ends
+# packages of both ends
 package *arguments:
     script/package {{ arguments }}
 
-# systemd runs the packages on a copy of this host (as root)
+# systemd runs Debian packages or RPMs on a copy of this host (as root)
 test-package gateway lan_server:
     script/test-package {{ gateway }} {{ lan_server }}
+
+# are packages the same, built twice in different places?
+reproduce *arguments:
+    script/reproduce {{ arguments }}
 
 # the data plane beside other implementations of WireGuard (as root)
 bench *arguments:
