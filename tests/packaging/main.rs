@@ -169,3 +169,48 @@ fn sysctls_of_others_are_in_the_file() {
         assert!(file.lines().any(|line| line == wanted), "{wanted}");
     }
 }
+
+/// Quadlet, Butane and cloud-init name images and packages by their version, and nobody reads them when it changes.
+#[test]
+fn images_and_packages_are_named_by_this_version() {
+    for (file, times) in [
+        ("quadlet/wg-edge-gateway.container", 1),
+        ("quadlet/wg-edge-lan-server.container", 1),
+        ("flatcar/gateway.bu", 3),
+        ("flatcar/lan-server.bu", 3),
+        ("cloud-init/gateway.yml", 1),
+    ] {
+        let text = text(file);
+        let versions: Vec<&str> = text.split("wg-edge-").filter_map(version).collect();
+        assert_eq!(versions, vec![env!("CARGO_PKG_VERSION"); times], "{file}");
+    }
+}
+
+/// The version in the name of a file or image, of which the beginning is left out.
+fn version(name: &str) -> Option<&str> {
+    let name = name
+        .strip_prefix("gateway")
+        .or_else(|| name.strip_prefix("lan-server"))?;
+    let version = name.strip_prefix(['-', '_', ':'])?;
+    let version = version.split(['-', '_', '\n']).next()?;
+    version
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then_some(version)
+}
+
+#[test]
+fn configuration_in_butane_is_right() {
+    let butane = text("flatcar/gateway.bu");
+    let butane: serde_yaml_ng::Value = serde_yaml_ng::from_str(&butane).unwrap();
+    let files = butane["storage"]["files"].as_sequence().unwrap();
+    let file = files
+        .iter()
+        .find(|file| file["path"] == "/etc/wg-edge/gateway.toml");
+    let content = &file.expect("the configuration")["contents"]["inline"];
+    let scratch = Scratch::new("butane");
+    let path = scratch.0.join("gateway.toml");
+    fs::write(&path, content.as_str().unwrap()).unwrap();
+    let config = format!("--config={}", path.display());
+    let output = run(&binary("gateway").unwrap(), &["check", &config]);
+    assert!(output.status.success(), "{}", said(&output));
+}
