@@ -7,6 +7,7 @@
 //! | [`node`] | one host: commands, files and threads inside its namespaces |
 //! | [`api`] | a caller of the admin API |
 //! | [`daemon`] | a long-running program of a node: its log, signals, processor time, memory |
+//! | [`docs`] | the documentation as data, and how its commands are tested |
 //! | [`expect`] | wait until something holds, with the last reason why it did not |
 //! | [`servers`] | servers that answer "who am I", and bulk transfers with checksums |
 //! | [`keys`] | key pairs |
@@ -20,6 +21,7 @@
 
 pub mod api;
 pub mod daemon;
+pub mod docs;
 pub mod edge;
 pub mod expect;
 pub mod keys;
