@@ -18,6 +18,7 @@ mod api_secrets;
 mod api_undisturbed;
 mod bare_device;
 mod configuration;
+mod documented;
 mod failover;
 mod fd_store;
 mod footprint;

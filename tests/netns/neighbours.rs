@@ -133,3 +133,26 @@ fn others_cannot_delete_our_table() {
         ask_tcp(&world.client, public(80)).map(drop)
     });
 }
+
+/// What kube-proxy does on a node with a service's address.
+#[test]
+fn a_vip_that_the_lan_host_translates_itself_is_refused() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        ask_tcp(&world.client, public(443))?;
+        world.lan_host.nft(
+            "table ip kube { chain services { type nat hook prerouting priority dstnat;
+                ip daddr 10.17.5.30 tcp dport 443 dnat to 10.17.4.21:6443; }; }\n",
+        )?;
+        let refused = |edge: &Edge| -> Result<u64> {
+            let counters = edge.lan_server.status()?.refused_packets;
+            Ok(counters
+                .get("refused_from_tunnel")
+                .copied()
+                .unwrap_or_default())
+        };
+        let before = refused(edge)?;
+        assert!(ask_tcp(&world.client, public(443)).is_err());
+        assert!(refused(edge)? > before);
+        Ok(())
+    });
+}

@@ -548,3 +548,21 @@ fn an_invited_host_reaches_nothing_but_the_pairing_service() {
         holds(refused > 0, || format!("{:?}", status.refused_packets))
     });
 }
+
+#[test]
+fn a_firewall_that_stops_the_tunnels_own_link_is_told_from_a_closed_port() {
+    in_light_world(|world| {
+        let gateway = start_gateway(world, &Setup::new()?)?;
+        let joining = Joining::new(&world.lan_host)?;
+        world.vps.nft(
+            "table inet filter { chain input { type filter hook input priority filter; policy drop;
+                udp dport 51820 accept; }; }\n",
+        )?;
+        let token = invite(&gateway)?;
+        joining.is_refused(&token, "knows the token, but does not answer")?;
+        world
+            .vps
+            .nft("add rule inet filter input iifname edge0 accept\n")?;
+        joining.succeeds(&token, &["--yes"]).map(drop)
+    });
+}
