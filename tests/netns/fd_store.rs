@@ -48,18 +48,24 @@ fn wait_for_tunnel(world: &LightWorld) -> Result<()> {
     .map(drop)
 }
 
+/// The gateway can't know where the LAN end behind NAT is but from what it wrote down.
+fn wait_for_notes(world: &LightWorld) -> Result<()> {
+    let endpoints = world.vps.dir().join("state/endpoints.json");
+    eventually(SOON, "the endpoint of the LAN end on disk", || {
+        Ok(std::fs::metadata(&endpoints)?)
+    })
+    .map(drop)
+}
+
 #[test]
 fn packets_wait_for_the_next_process() {
     with_edge(Setup::new().expect("random numbers"), |world, edge| {
         let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
+        wait_for_notes(world)?;
         let start = manager.start("true");
         replace(edge, &mut manager, start)?;
         let queue = left(&mut manager)?;
         wait_for_tunnel(world)?;
-        let endpoints = world.vps.dir().join("state/endpoints.json");
-        eventually(SOON, "the endpoint of the LAN end on disk", || {
-            Ok(std::fs::metadata(&endpoints)?)
-        })?;
 
         edge.gateway.daemon.kill();
         let carrier = world.vps.run(&["cat", "/sys/class/net/edge0/carrier"])?;
@@ -83,6 +89,7 @@ fn packets_wait_for_the_next_process() {
 fn queue_of_a_link_that_is_gone_is_given_up() {
     with_edge(Setup::new().expect("random numbers"), |world, edge| {
         let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
+        wait_for_notes(world)?;
         let start = manager.start("true");
         replace(edge, &mut manager, start)?;
         let queue = left(&mut manager)?;

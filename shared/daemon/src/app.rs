@@ -36,9 +36,9 @@ use crate::{admin, cli, fd_store, resolve, uapi};
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long systemd is kept waiting for a session with the gateway. What the configuration asks for is in place by then, and
-/// what depends on the other end is not worth the failure of a start.
-const TUNNEL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long systemd is kept waiting for a session with the gateway: when the first initiation is lost, the second is 5 s later.
+/// What the configuration asks for is in place by then, and what depends on the other end is not worth the failure of a start.
+const TUNNEL_PATIENCE: Duration = Duration::from_secs(8);
 
 /// How often it is looked whether a peer has moved: a crash forgets at most the moves of this long.
 const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(2);
