@@ -37,6 +37,30 @@ test-package gateway lan_server:
 reproduce *arguments:
     script/reproduce {{ arguments }}
 
+# crun runs the container images (as root)
+test-image gateway lan_server:
+    script/test-image {{ gateway }} {{ lan_server }}
+
+# systemd merges the system extensions on a copy of this host (as root)
+test-sysext gateway lan_server:
+    script/test-sysext {{ gateway }} {{ lan_server }}
+
+# cloud-init installs the gateway's package on a copy of this host (as root)
+test-cloud-init gateway:
+    script/test-cloud-init {{ gateway }}
+
+# the README's two commands in a Debian 13 where nothing is installed (as root)
+fresh *arguments:
+    script/fresh {{ arguments }}
+
+# how long nobody is served when an end is killed, restarted or reloaded (as root)
+bench-restarts *arguments:
+    script/bench-restarts {{ arguments }}
+
+# from another revision, the last tag by default, to this one (as root)
+test-upgrade *arguments:
+    script/test-upgrade {{ arguments }}
+
 # the data plane beside other implementations of WireGuard (as root)
 bench *arguments:
     script/bench {{ arguments }}
