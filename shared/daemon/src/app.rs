@@ -115,6 +115,7 @@ impl<P: Product> App<P> {
             interface: settings.interface.clone(),
             mtu: settings.mtu,
             persist: false,
+            closed: true,
             listen_port: settings.listen_port,
             fwmark: settings.fwmark,
             limits: datapath::Limits::default(),
@@ -391,8 +392,8 @@ impl Opened<'_> {
         )
         .await?;
         reconcile::apply_peers(&control, self.model, None, preshared_keys, self.endpoints).await?;
-        let persisted = control.persist_link().await;
-        persisted
+        let opened = control.open().await;
+        opened
             .map_err(|error| Failure::other(&error))?
             .map_err(|error| Failure::other(&error))?;
         control

@@ -75,6 +75,7 @@ pub async fn run(interface: InterfaceName) -> Result<(), BareError> {
         interface: interface.clone(),
         mtu: MTU,
         persist: false,
+        closed: false,
         listen_port: 0,
         fwmark: 0,
         limits: datapath::Limits::default(),

@@ -42,7 +42,7 @@ pub(super) enum Command {
     SetMtu(u16, oneshot::Sender<()>),
     InitiateHandshakes(oneshot::Sender<()>),
     ClockSteppedForward(oneshot::Sender<()>),
-    Persist(oneshot::Sender<io::Result<()>>),
+    Open(oneshot::Sender<io::Result<()>>),
     Ping(oneshot::Sender<()>),
 }
 
@@ -116,10 +116,10 @@ impl Control {
         self.ask(Command::ClockSteppedForward).await
     }
 
-    /// Let the TUN link stay when the data path ends. Until then it goes with it, so that a start that fails leaves
-    /// nothing behind.
-    pub async fn persist_link(&self) -> Result<io::Result<()>, WorkerGone> {
-        self.ask(Command::Persist).await
+    /// Take packets from now on, and let the TUN link stay when the data path ends. Until then it goes with it, so that a
+    /// start that fails leaves nothing behind.
+    pub async fn open(&self) -> Result<io::Result<()>, WorkerGone> {
+        self.ask(Command::Open).await
     }
 
     /// Return when the worker has looked into the queue: it goes round.

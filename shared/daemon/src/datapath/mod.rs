@@ -41,6 +41,9 @@ pub struct Config {
     pub mtu: u16,
     /// Whether the TUN link stays when the data path ends.
     pub persist: bool,
+    /// Take no packet until [`Control::open`]: what waits in the link's queue and in the sockets is of use only to a device
+    /// that has its key and its peers.
+    pub closed: bool,
     /// UDP port of both sockets; 0 lets the kernel choose.
     pub listen_port: u16,
     /// Mark of outgoing datagrams; 0 is none.
@@ -191,8 +194,8 @@ impl Datapath {
         let (control, commands) = Control::new(event);
         let device = Device::new(usize::from(config.mtu), clock::now());
         let tun = TunPort::new(tun, limits.coalesce);
-        let worker =
-            Worker::new(device, tun, udp, options, commands).map_err(StartError::Worker)?;
+        let worker = Worker::new(device, tun, udp, options, commands, config.closed)
+            .map_err(StartError::Worker)?;
         tracing::info!(interface = %worker.interface(), offloads = ?worker.offloads(), "packet worker starts");
         let (ended_tx, ended) = watch::channel(None);
         let thread = thread::Builder::new()

@@ -72,6 +72,8 @@ pub(super) struct Worker {
     tun_silent_from: Instant,
     clock: PacketClock,
     commands: Commands,
+    /// Only commands are looked at.
+    closed: bool,
     fruitless: u32,
     log: LogLimit,
 }
@@ -83,11 +85,17 @@ impl Worker {
         udp: Sockets,
         options: udp::Options,
         commands: Commands,
+        closed: bool,
     ) -> io::Result<Self> {
         let clock = PacketClock::default();
         let now = clock.now();
+        let poller = if closed {
+            Poller::new([None, None, None, Some(commands.event.as_fd())])
+        } else {
+            poller(&tun, &udp, &commands)
+        };
         Ok(Self {
-            poller: poller(&tun, &udp, &commands)?,
+            poller: poller?,
             device,
             tun,
             udp,
@@ -99,6 +107,7 @@ impl Worker {
             tun_silent_from: now,
             clock,
             commands,
+            closed,
             fruitless: 0,
             log: LogLimit::default(),
         })
@@ -115,6 +124,9 @@ impl Worker {
             let now = self.clock.now();
             if ready.commands {
                 self.handle_commands(now);
+            }
+            if self.closed {
+                ready = Ready::COMMANDS;
             }
             let received = self.receive_datagrams(ready, now);
             let read = self.read_packets(ready.tun || received, now)?;
@@ -162,8 +174,8 @@ impl Worker {
                 self.device.initiate_handshakes(&mut self.outbound, now);
                 let _unheard = reply.send(());
             }
-            Command::Persist(reply) => {
-                let _unheard = reply.send(self.tun.tun().set_persist(true));
+            Command::Open(reply) => {
+                let _unheard = reply.send(self.open());
             }
             Command::ClockSteppedForward(reply) => {
                 self.device.handle_forward_clock_step();
@@ -173,6 +185,13 @@ impl Worker {
                 let _unheard = reply.send(());
             }
         }
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        self.tun.tun().set_persist(true)?;
+        self.poller = poller(&self.tun, &self.udp, &self.commands)?;
+        self.closed = false;
+        Ok(())
     }
 
     /// Sockets first: they are what can fail, and then nothing has changed.
@@ -429,6 +448,13 @@ impl Ready {
         tun: true,
         udp4: true,
         udp6: true,
+        commands: true,
+    };
+
+    const COMMANDS: Self = Self {
+        tun: false,
+        udp4: false,
+        udp6: false,
         commands: true,
     };
 

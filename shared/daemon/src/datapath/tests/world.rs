@@ -203,6 +203,7 @@ pub(super) fn config(limits: Limits) -> Config {
         interface: "wg0".parse().unwrap(),
         mtu: 1420,
         persist: false,
+        closed: false,
         listen_port: LISTEN_PORT,
         fwmark: 0,
         limits,
