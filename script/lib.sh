@@ -41,7 +41,13 @@ libmnl    libmnl-dev
 # What .ci/run needs besides, for packages.
 # shellcheck disable=SC2034
 readonly PACKAGING_PROGRAMS='
-rpmbuild  rpm
+rpmbuild           rpm
+patchelf           patchelf
+mksquashfs         squashfs-tools
+skopeo             skopeo
+umoci              umoci
+crun               crun
+ignition-validate  ignition
 '
 
 # Tools from crates.io for packages, in the versions that our files were written for.
@@ -63,8 +69,9 @@ step() {
 # Debian packages that are missing, one a line; of more programs than those above, when they are given.
 missing_packages() {
     local name package programs="$NEEDED_PROGRAMS${1-}"
-    # Debian's python3 comes without what makes environments; no program's name tells.
+    # Of modules of Python no program's name tells; Debian's python3 comes without what makes environments.
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    [[ -z ${1-} ]] || python3 -c 'import yaml' 2>/dev/null || echo python3-yaml
     while read -r name package; do
         [[ -z $name ]] || command -v "$name" >/dev/null || echo "$package"
     done <<<"$programs"
