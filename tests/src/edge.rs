@@ -364,8 +364,8 @@ impl Instance {
         Ok(Self {
             daemon,
             config,
-            name,
             program,
+            name,
             start,
         })
     }
