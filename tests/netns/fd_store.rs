@@ -57,14 +57,20 @@ fn wait_for_notes(world: &LightWorld) -> Result<()> {
     .map(drop)
 }
 
+/// The gateway under a manager, and the queue that it has left there.
+fn managed(world: &LightWorld, edge: &mut Edge) -> Result<(Manager, OwnedFd)> {
+    let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
+    wait_for_notes(world)?;
+    let start = manager.start("true");
+    replace(edge, &mut manager, start)?;
+    let queue = left(&mut manager)?;
+    Ok((manager, queue))
+}
+
 #[test]
 fn packets_wait_for_the_next_process() {
     with_edge(Setup::new().expect("random numbers"), |world, edge| {
-        let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
-        wait_for_notes(world)?;
-        let start = manager.start("true");
-        replace(edge, &mut manager, start)?;
-        let queue = left(&mut manager)?;
+        let (mut manager, queue) = managed(world, edge)?;
         wait_for_tunnel(world)?;
 
         edge.gateway.daemon.kill();
@@ -88,11 +94,7 @@ fn packets_wait_for_the_next_process() {
 #[test]
 fn queue_of_a_link_that_is_gone_is_given_up() {
     with_edge(Setup::new().expect("random numbers"), |world, edge| {
-        let mut manager = Manager::listen(&world.vps.dir().join("notify.sock"))?;
-        wait_for_notes(world)?;
-        let start = manager.start("true");
-        replace(edge, &mut manager, start)?;
-        let queue = left(&mut manager)?;
+        let (mut manager, queue) = managed(world, edge)?;
         edge.gateway.daemon.kill();
         world.vps.run(&["ip", "link", "delete", "edge0"])?;
         let start = manager.start_with_kept("tun", &queue)?;
