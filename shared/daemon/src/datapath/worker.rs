@@ -120,10 +120,14 @@ impl Worker {
     /// Go round until asked to stop, or until the TUN link is gone.
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         let mut ready = Ready::ALL;
-        while !self.commands.stop.load(Ordering::Acquire) {
+        loop {
             let now = self.clock.now();
             if ready.commands {
                 self.handle_commands(now);
+                // Not before: the event is down by now, so whoever asks from here on raises it for the next wait.
+                if self.commands.stop.load(Ordering::Acquire) {
+                    return Ok(());
+                }
             }
             if self.closed {
                 ready = Ready::COMMANDS;
@@ -138,7 +142,6 @@ impl Worker {
             self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
             ready = self.wait(more_due || read == Read::More, now)?;
         }
-        Ok(())
     }
 
     // 1. Commands

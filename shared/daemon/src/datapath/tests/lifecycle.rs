@@ -105,6 +105,20 @@ fn stopped_data_path_leaves_no_link_and_no_socket() {
     host.sh("! ip link show wg0 2>/dev/null && test -z \"$(ss -Huln)\"");
 }
 
+/// Whatever the worker is at, above all between its look for commands and its sleep.
+#[test]
+fn data_path_stops_however_soon_it_is_asked_to() {
+    netns::run(|| {
+        for round in 0..500 {
+            let datapath = start();
+            std::thread::sleep(Duration::from_micros(round % 100));
+            let before = Instant::now();
+            datapath.stop();
+            assert!(before.elapsed() < Duration::from_secs(5));
+        }
+    });
+}
+
 #[test]
 fn persistent_link_survives_and_can_be_attached_to_again() {
     let Some(host) = Host::new() else { return };
