@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shared::wg::DeviceChange;
 use shared_os::{netns, tun, udp};
 
-use super::super::{ApplyError, Datapath, Limits, StartError, WorkerError, WorkerGone};
+use super::super::{ApplyError, Config, Datapath, Limits, StartError, WorkerError, WorkerGone};
 use super::world::{Host, LISTEN_PORT, World, config, wait_for};
 
 fn start() -> Datapath {
@@ -105,12 +105,18 @@ fn stopped_data_path_leaves_no_link_and_no_socket() {
     host.sh("! ip link show wg0 2>/dev/null && test -z \"$(ss -Huln)\"");
 }
 
-/// Whatever the worker is at, above all between its look for commands and its sleep.
+/// Whatever the worker is at, above all between its look for commands and its sleep. Each has a link of its own: programs
+/// that other tests start keep what was open here until they run.
 #[test]
 fn data_path_stops_however_soon_it_is_asked_to() {
     netns::run(|| {
         for round in 0..500 {
-            let datapath = start();
+            let config = Config {
+                interface: format!("wg{round}").parse().unwrap(),
+                listen_port: 0,
+                ..config(Limits::default())
+            };
+            let datapath = Datapath::start(&config).unwrap();
             std::thread::sleep(Duration::from_micros(round % 100));
             let before = Instant::now();
             datapath.stop();
