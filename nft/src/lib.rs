@@ -91,6 +91,12 @@ impl Nftables {
         self.ownership
     }
 
+    /// Go on as on a kernel that can't protect tables: for tests on one that can.
+    #[doc(hidden)]
+    pub fn assume_unprotected(&mut self) {
+        self.ownership = Ownership::None;
+    }
+
     /// Makes the kernel hold exactly this table, in one transaction or none, and reads it back.
     ///
     /// Nothing is sent when the table is as wanted. After an error the old table is still there, except after

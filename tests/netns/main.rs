@@ -19,6 +19,7 @@ mod api_undisturbed;
 mod bare_device;
 mod configuration;
 mod documented;
+mod drift;
 mod failover;
 mod fd_store;
 mod footprint;

@@ -106,27 +106,6 @@ fn removed_peer_is_out_at_once() {
 }
 
 #[test]
-fn unchanged_file_puts_back_what_others_removed() {
-    with_edge(Setup::new().unwrap(), |world, edge| {
-        let routes = || world.vps.run(&["ip", "route", "show", "dev", "edge0"]);
-        let before = routes()?;
-        world
-            .vps
-            .ip("route del 10.17.5.0/24 dev edge0\nlink set edge0 txqueuelen 7\n")?;
-        assert_ne!(routes()?, before);
-        edge.gateway.reload(str::to_owned)?;
-        assert_eq!(routes()?, before);
-        assert!(
-            !world
-                .vps
-                .run(&["ip", "link", "show", "dev", "edge0"])?
-                .contains("qlen 7\n")
-        );
-        Ok(())
-    });
-}
-
-#[test]
 fn changed_key_file_is_read_although_the_file_that_names_it_is_the_same() {
     let psk = "preshared_key_file = \"home.psk\"";
     let setup = Setup::new().unwrap();

@@ -93,6 +93,34 @@ pub fn foreign_ruleset(node: &Node, ours: &[&str]) -> Result<String> {
     Ok(text)
 }
 
+/// [`kernel_state`] by lines and in one order, without the addresses that the kernel makes up for each new link.
+pub fn lasting_state(node: &Node) -> Result<Vec<String>> {
+    let state = kernel_state(node)?;
+    let mut lines: Vec<String> = state
+        .lines()
+        .map(|line| {
+            let words = line.split_whitespace();
+            let words: Vec<&str> = words.filter(|word| !word.starts_with("fe80:")).collect();
+            words.join(" ")
+        })
+        .collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// Lines that only one of two states has.
+pub fn differing(before: &[String], after: &[String]) -> String {
+    let only = |left: &[String], right: &[String]| -> Vec<String> {
+        let lines = left.iter().filter(|line| !right.contains(line));
+        lines.cloned().collect()
+    };
+    format!(
+        "missing {:?}, surplus {:?}",
+        only(before, after),
+        only(after, before)
+    )
+}
+
 /// Everything of a node's network that a daemon could have changed, as text: links, addresses, routes, rules, rulesets and
 /// the switches that the product may touch.
 pub fn kernel_state(node: &Node) -> Result<String> {

@@ -31,7 +31,7 @@ use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::Report;
 use crate::status::Reporter;
 use crate::watchdog::Watchdog;
-use crate::{admin, cli, fd_store, resolve, uapi};
+use crate::{admin, cli, drift, fd_store, resolve, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,6 +68,7 @@ struct Tasks {
     resolve: JoinHandle<()>,
     uapi: JoinHandle<()>,
     probe: JoinHandle<()>,
+    drift: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -76,6 +77,7 @@ impl Drop for Tasks {
         self.resolve.abort();
         self.uapi.abort();
         self.probe.abort();
+        self.drift.abort();
         self.servers.iter().for_each(JoinHandle::abort);
     }
 }
@@ -116,6 +118,7 @@ impl<P: Product> App<P> {
             mtu: settings.mtu,
             persist: false,
             closed: true,
+            outlives_link: true,
             listen_port: settings.listen_port,
             fwmark: settings.fwmark,
             limits: datapath::Limits::default(),
@@ -162,7 +165,10 @@ impl<P: Product> App<P> {
         let probes = Arc::new(Probes::default());
         let probe = tokio::spawn(probe::run(plane.subscribe(), Arc::clone(&probes)));
         let plane = Arc::new(Mutex::new(plane));
-        let report = Arc::new(Report::new(&plane, probes, SystemTime::now()).await);
+        let drifts = Arc::new(drift::Record::default());
+        let drift = tokio::spawn(drift::run(Arc::clone(&plane), Arc::clone(&drifts)));
+        let report = Report::new(&plane, probes, drifts, SystemTime::now()).await;
+        let report = Arc::new(report);
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config).await;
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
@@ -180,6 +186,7 @@ impl<P: Product> App<P> {
             resolve,
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             probe,
+            drift,
             servers,
         };
         Ok(Self {

@@ -30,7 +30,7 @@ use std::io;
 
 use shared::model::InterfaceName;
 use shared::plan::Change;
-use shared_os::netlink::{self, Event, Netlink, Watch};
+use shared_os::netlink::{self, Netlink, Noun, Watch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::datapath::{self, Control, Datapath, StartError, WorkerError, WorkerGone};
@@ -76,6 +76,7 @@ pub async fn run(interface: InterfaceName) -> Result<(), BareError> {
         mtu: MTU,
         persist: false,
         closed: false,
+        outlives_link: false,
         listen_port: 0,
         fwmark: 0,
         limits: datapath::Limits::default(),
@@ -189,9 +190,9 @@ impl LinkFollower {
     /// Wait for a change that may be about links.
     async fn next(&self, changes: &mut Watch) -> Result<(), BareError> {
         loop {
-            match changes.next().await {
-                Some(Event::Link | Event::Lost) => return Ok(()),
-                Some(Event::Address | Event::Route | Event::Rule) => {}
+            match changes.next().await.map(|event| event.noun) {
+                Some(Noun::Link | Noun::Lost) => return Ok(()),
+                Some(Noun::Address | Noun::Route | Noun::Rule) => {}
                 None => {
                     *changes = Netlink::watch()?;
                     return Ok(());

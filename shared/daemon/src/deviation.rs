@@ -1,5 +1,5 @@
-//! How the kernel differs from what is desired: read and compared, nothing is changed. What puts it right is
-//! [`reconcile`](crate::reconcile).
+//! How the kernel differs from what is desired: read and compared, nothing is changed. What puts it right are
+//! [`reconcile`](crate::reconcile) and, unasked, [`drift`](crate::drift).
 use shared::plan::{Desired, difference};
 
 use crate::error::chain;
@@ -18,14 +18,14 @@ impl Kernel {
             Ok(actual) => {
                 let changes = difference(desired, &actual);
                 let wrong = changes.iter().map(|change| {
-                    format!("the kernel is not as it was left: `{change}` puts it right, and a reload (SIGHUP) does that")
+                    format!("the kernel is not as it was left: `{change}` puts it right")
                 });
                 let taken = changes.conflicts.iter().map(ToString::to_string);
                 wrong.chain(taken).collect()
             }
             Err(error) => vec![format!("the network can't be read: {}", chain(&error))],
         };
-        found.extend(self.deviations_of_table(desired));
+        found.extend(self.table_deviations(desired));
         let more = found.len().saturating_sub(TOLD);
         if more > 0 {
             found.truncate(TOLD);
@@ -34,14 +34,13 @@ impl Kernel {
         found
     }
 
-    fn deviations_of_table(&mut self, desired: &Desired) -> Vec<String> {
+    /// The same for the table alone.
+    pub fn table_deviations(&mut self, desired: &Desired) -> Vec<String> {
         let table = &desired.ruleset.table;
         let live = match self.nftables().read(table) {
             Ok(Some(live)) => live,
             Ok(None) => {
-                return vec![format!(
-                    "the nftables table inet {table} is gone; reload (SIGHUP) puts it back"
-                )];
+                return vec![format!("the nftables table inet {table} is gone")];
             }
             Err(error) => {
                 return vec![format!(
@@ -53,9 +52,8 @@ impl Kernel {
         let Err(differences) = nft::matches(&desired.ruleset, &live) else {
             return Vec::new();
         };
-        let told = differences.iter().map(|difference| {
-            format!("nftables table inet {table}: {difference}; reload (SIGHUP) puts it right")
-        });
-        told.collect()
+        let told = differences.iter();
+        told.map(|difference| format!("nftables table inet {table}: {difference}"))
+            .collect()
     }
 }

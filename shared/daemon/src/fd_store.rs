@@ -17,6 +17,8 @@ use tracing::{info, warn};
 /// Name of the queue in the store.
 const TUN: &str = "tun";
 
+const REMOVAL: [NotifyState<'_>; 2] = [NotifyState::FdStoreRemove, NotifyState::FdName(TUN)];
+
 /// Open the TUN link, by the queue that an earlier process has left if it is one of this link. The second value is what is
 /// to be left in turn ([`leave`]), once this process will not give the link up again.
 pub fn open_tun(options: &Options) -> Result<(Tun, Option<OwnedFd>), OpenError> {
@@ -29,8 +31,7 @@ pub fn open_tun(options: &Options) -> Result<(Tun, Option<OwnedFd>), OpenError> 
             Err(error) => {
                 info!(%error, "the queue that the process before has left is of no use");
                 // With its last descriptor a link that is not persistent goes.
-                let removal = [NotifyState::FdStoreRemove, NotifyState::FdName(TUN)];
-                said(sd_notify::notify(false, &removal));
+                said(sd_notify::notify(false, &REMOVAL));
             }
         }
     }
@@ -44,6 +45,12 @@ pub fn open_tun(options: &Options) -> Result<(Tun, Option<OwnedFd>), OpenError> 
 pub fn leave(queue: &OwnedFd) {
     let state = [NotifyState::FdStore, NotifyState::FdName(TUN)];
     said(sd_notify::notify_with_fds(false, &state, &[queue.as_fd()]));
+}
+
+/// Leave another queue in place of the one of before.
+pub fn leave_instead(queue: &OwnedFd) {
+    said(sd_notify::notify(false, &REMOVAL));
+    leave(queue);
 }
 
 /// What an earlier process has left.

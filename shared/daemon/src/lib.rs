@@ -11,7 +11,8 @@
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`applies`] | how often that worked |
-//! | [`reconcile`], [`deviation`] | desired state → kernel, read back; what others have changed since |
+//! | [`reconcile`] | desired state → kernel, read back |
+//! | [`deviation`], [`drift`] | what others have changed since; that it is put right |
 //! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`probe`] | whether published services answer |
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod datapath;
 pub mod deviation;
 pub mod down;
+pub mod drift;
 pub mod endpoints;
 pub mod error;
 pub mod fd_store;

@@ -7,6 +7,7 @@ use shared::wg::DeviceStatus;
 use tokio::sync::{Mutex, watch};
 
 use crate::datapath::Control;
+use crate::drift::Record;
 use crate::error::chain;
 use crate::model::{Model, PeerKind, PeerModel};
 use crate::plane::Plane;
@@ -27,18 +28,20 @@ pub struct Readiness<P: Product> {
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
+    drifts: Arc<Record>,
     last: Mutex<Option<(Instant, Problems)>>,
 }
 
 impl<P: Product> Readiness<P> {
     /// Nothing is looked at yet.
-    pub async fn new(plane: &Arc<Mutex<Plane<P>>>) -> Self {
+    pub async fn new(plane: &Arc<Mutex<Plane<P>>>, drifts: Arc<Record>) -> Self {
         let held = plane.lock().await;
         Self {
             plane: Arc::clone(plane),
             control: held.control().clone(),
             kernel: Arc::clone(held.kernel()),
             model: held.subscribe(),
+            drifts,
             last: Mutex::new(None),
         }
     }
@@ -74,6 +77,9 @@ impl<P: Product> Readiness<P> {
 
     async fn look(&self) -> Vec<String> {
         let mut problems = self.deviations().await;
+        if !problems.is_empty() {
+            problems.extend(self.drifts.problems());
+        }
         problems.extend(self.data_plane().await);
         problems
     }

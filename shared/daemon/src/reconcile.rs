@@ -112,7 +112,7 @@ impl Kernel {
         Ok(())
     }
 
-    async fn apply(&mut self, changes: &[Change]) -> Result<(), Failure> {
+    pub(crate) async fn apply(&mut self, changes: &[Change]) -> Result<(), Failure> {
         for change in changes {
             debug!(%change, "applying");
             if let Change::SetSysctl { sysctl, was } = change {

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
+use shared::api::drift::Drift;
 use shared::api::policy::{CloudflareRanges, RangesSource};
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
@@ -18,6 +19,7 @@ use tracing::warn;
 
 use crate::applies::Applies;
 use crate::datapath::Control;
+use crate::drift::Record;
 use crate::error::Failure;
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
 use crate::plane::Plane;
@@ -45,6 +47,7 @@ pub struct Report<P: Product> {
     model: watch::Receiver<Arc<Model>>,
     applies: Arc<Applies>,
     probes: Arc<Probes>,
+    drifts: Arc<Record>,
     /// Beside the plane, whose lock a change may hold: readers never wait for a writer.
     settings: RwLock<Settings>,
     host: String,
@@ -56,9 +59,10 @@ impl<P: Product> Report<P> {
     pub async fn new(
         plane: &Arc<Mutex<Plane<P>>>,
         probes: Arc<Probes>,
+        drifts: Arc<Record>,
         started_at: SystemTime,
     ) -> Self {
-        let readiness = Arc::new(Readiness::new(plane).await);
+        let readiness = Arc::new(Readiness::new(plane, Arc::clone(&drifts)).await);
         let plane = plane.lock().await;
         Self {
             readiness,
@@ -67,6 +71,7 @@ impl<P: Product> Report<P> {
             model: plane.subscribe(),
             applies: Arc::clone(plane.applies()),
             probes,
+            drifts,
             settings: RwLock::new(plane.settings().clone()),
             host: host_name(),
             started_at,
@@ -160,6 +165,7 @@ impl<P: Product> Report<P> {
             dropped_packets: counters.dropped_by_reason(),
             handshakes: counters.handshakes_by_result(),
             applies: self.applies.by_result(),
+            drift: self.drifts.summary(),
             io: counters.io_by_name(),
         })
     }
@@ -226,6 +232,10 @@ impl<P: Product> Reporter for Report<P> {
     fn probes(&self) -> Vec<Probe> {
         let model = Arc::clone(&self.model.borrow());
         self.probes.of(&model.publishes)
+    }
+
+    fn drifts(&self) -> Vec<Drift> {
+        self.drifts.latest()
     }
 
     fn cloudflare_ranges(&self) -> CloudflareRanges {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+use shared::api::drift::{Drift, DriftSummary};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::{Health, Probe, ProbeState};
 use shared::api::status::{Peer, Publish, Status};
@@ -24,6 +25,9 @@ pub trait Reporter: Send + Sync {
 
     /// Whether published services answer.
     fn probes(&self) -> Vec<Probe>;
+
+    /// What others have changed and what became of it, the newest first.
+    fn drifts(&self) -> Vec<Drift>;
 
     /// What the set `cloudflare` stands for.
     fn cloudflare_ranges(&self) -> CloudflareRanges;
@@ -141,8 +145,26 @@ impl Screen {
             let text = format!("offloads that this kernel lacks: {}", off.join(", "));
             self.sentence(2, &text);
         }
+        self.drift(&status.drift);
         if !status.firewall_protected {
             self.line("  firewall table unprotected: this kernel lets others flush it");
+        }
+    }
+
+    /// What others have changed, if they have.
+    fn drift(&mut self, drift: &DriftSummary) {
+        let found: Vec<String> = drift
+            .found
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        if !found.is_empty() {
+            let (found, healed) = (found.join(", "), drift.healed);
+            self.sentence(
+                2,
+                &format!("changed by others: {found}; put right: {healed}"),
+            );
         }
     }
 
@@ -370,6 +392,11 @@ mod tests {
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),
             handshakes: BTreeMap::new(),
             applies: BTreeMap::new(),
+            drift: DriftSummary {
+                found: BTreeMap::from([("link".to_owned(), 0), ("route".to_owned(), 3)]),
+                healed: 2,
+                fought: Vec::new(),
+            },
             io: BTreeMap::new(),
         }
     }
@@ -390,6 +417,7 @@ mod tests {
             "this kernel lets others flush it",
             "guard_ipv4                               7",
             "offloads that this kernel lacks: tun_uso",
+            "changed by others: route 3; put right: 2",
         ] {
             assert!(screen.contains(part), "{part:?} is missing in\n{screen}");
         }

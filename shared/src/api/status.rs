@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::drift::DriftSummary;
 use super::probe::{Health, Probe};
 
 /// A daemon as it is. Times are RFC 3339 in UTC, numbers carry their unit in the name.
@@ -56,6 +57,10 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub applies: BTreeMap<String, u64>,
+    /// What others have changed of links, addresses, routes, rules, switches and firewall table since the start.
+    #[serde(default)]
+    #[schema(required)]
+    pub drift: DriftSummary,
     /// Traffic between kernel and tunnel, by kind.
     pub io: BTreeMap<String, u64>,
 }

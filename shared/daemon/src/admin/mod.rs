@@ -20,6 +20,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json, Router, middleware};
 use shared::api::Page;
+use shared::api::drift::Drift;
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
 use shared::api::scope::Scope;
@@ -73,6 +74,7 @@ pub fn router(
         .routes(routes!(readyz))
         .routes(routes!(prometheus))
         .routes(routes!(probes))
+        .routes(routes!(drift))
         .routes(routes!(cloudflare_ranges))
         .routes(routes!(specification))
         .with_state(common.clone());
@@ -168,6 +170,23 @@ async fn probes(
     caller.require(Scope::Read)?;
     Ok(Json(Page {
         items: reporter.probes(),
+        next_cursor: None,
+    }))
+}
+
+/// What others have changed in the kernel and what became of it: the latest hundred, the newest first.
+///
+/// Links, addresses, routes and rules are put right as the kernel tells of them, sysctls within a second or two, the firewall table
+/// likewise where the kernel can't protect it. Five attempts within a minute at the same thing are the most.
+#[utoipa::path(get, path = "/v1/drift", tag = "status", operation_id = "list_drift",
+    responses((status = 200, body = Page<Drift>)))]
+async fn drift(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+) -> ApiResult<Json<Page<Drift>>> {
+    caller.require(Scope::Read)?;
+    Ok(Json(Page {
+        items: reporter.drifts(),
         next_cursor: None,
     }))
 }

@@ -38,6 +38,10 @@ impl Reporter for Fake {
         Vec::new()
     }
 
+    fn drifts(&self) -> Vec<Drift> {
+        Vec::new()
+    }
+
     fn cloudflare_ranges(&self) -> CloudflareRanges {
         CloudflareRanges {
             networks: Vec::new(),
@@ -74,6 +78,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         dropped_packets: std::collections::BTreeMap::new(),
         handshakes: std::collections::BTreeMap::new(),
         applies: std::collections::BTreeMap::new(),
+        drift: shared::api::drift::DriftSummary::default(),
         io: std::collections::BTreeMap::new(),
     }
 }

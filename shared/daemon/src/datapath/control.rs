@@ -1,11 +1,12 @@
 //! From the asynchronous side to the worker: a bounded queue of commands and an event that wakes it.
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::wg::{DeviceChange, DeviceStatus, PeerStatus};
 use shared_os::sys::event::Event;
-use shared_os::udp;
+use shared_os::{tun, udp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Counters, Offloads};
@@ -29,6 +30,20 @@ pub enum ApplyError {
     Gone(#[from] WorkerGone),
 }
 
+/// Why there is no new link; what was there before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceLinkError {
+    /// None can be had.
+    #[error(transparent)]
+    Tun(#[from] tun::OpenError),
+    /// There is one, but no descriptor for another process, or nothing to wait for it with.
+    #[error("the queue of the new TUN link can't be used")]
+    Queue(#[from] io::Error),
+    /// There is no worker.
+    #[error(transparent)]
+    Gone(#[from] WorkerGone),
+}
+
 /// What the worker is asked, and where its answer goes. Nobody waiting for an answer is no error.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -43,6 +58,7 @@ pub(super) enum Command {
     InitiateHandshakes(oneshot::Sender<()>),
     ClockSteppedForward(oneshot::Sender<()>),
     Open(oneshot::Sender<io::Result<()>>),
+    ReplaceLink(oneshot::Sender<Result<OwnedFd, ReplaceLinkError>>),
     Ping(oneshot::Sender<()>),
 }
 
@@ -120,6 +136,12 @@ impl Control {
     /// start that fails leaves nothing behind.
     pub async fn open(&self) -> Result<io::Result<()>, WorkerGone> {
         self.ask(Command::Open).await
+    }
+
+    /// Make the TUN link anew, since it was deleted or taken to where this process does not see it. The new one is as the
+    /// kernel makes it: down, without addresses and without alias. Returns a descriptor of its queue.
+    pub async fn replace_link(&self) -> Result<OwnedFd, ReplaceLinkError> {
+        self.ask(Command::ReplaceLink).await?
     }
 
     /// Return when the worker has looked into the queue: it goes round.

@@ -23,7 +23,7 @@ use shared_os::tun::{self, Tun};
 use shared_os::udp::{self, Sockets};
 use tokio::sync::watch;
 
-pub use control::{ApplyError, Control, WorkerGone};
+pub use control::{ApplyError, Control, ReplaceLinkError, WorkerGone};
 pub use counters::{Counters, TunCounters};
 
 use tun_port::TunPort;
@@ -44,6 +44,8 @@ pub struct Config {
     /// Take no packet until [`Control::open`]: what waits in the link's queue and in the sockets is of use only to a device
     /// that has its key and its peers.
     pub closed: bool,
+    /// Go on when the TUN link is deleted, without one, until [`Control::replace_link`]; otherwise that ends the worker.
+    pub outlives_link: bool,
     /// UDP port of both sockets; 0 lets the kernel choose.
     pub listen_port: u16,
     /// Mark of outgoing datagrams; 0 is none.
@@ -60,6 +62,14 @@ impl Config {
             persist: self.persist,
             offload: self.limits.tun,
             multi_queue: false,
+        }
+    }
+
+    const fn udp_options(&self) -> udp::Options {
+        udp::Options {
+            port: self.listen_port,
+            fwmark: self.fwmark,
+            limits: self.limits.udp,
         }
     }
 }
@@ -183,19 +193,12 @@ impl Datapath {
 
     /// The same on a TUN link that is open, as [`Config::tun_options`] says.
     pub fn start_on(tun: Tun, config: &Config) -> Result<Self, StartError> {
-        let limits = config.limits;
-        let options = udp::Options {
-            port: config.listen_port,
-            fwmark: config.fwmark,
-            limits: limits.udp,
-        };
-        let udp = Sockets::bind(options)?;
+        let udp = Sockets::bind(config.udp_options())?;
         let event = Arc::new(Event::new().map_err(StartError::Worker)?);
         let (control, commands) = Control::new(event);
         let device = Device::new(usize::from(config.mtu), clock::now());
-        let tun = TunPort::new(tun, limits.coalesce);
-        let worker = Worker::new(device, tun, udp, options, commands, config.closed)
-            .map_err(StartError::Worker)?;
+        let tun = TunPort::new(tun, config.limits.coalesce);
+        let worker = Worker::new(device, tun, udp, commands, config).map_err(StartError::Worker)?;
         tracing::info!(interface = %worker.interface(), offloads = ?worker.offloads(), "packet worker starts");
         let (ended_tx, ended) = watch::channel(None);
         let thread = thread::Builder::new()

@@ -70,6 +70,11 @@ impl TunPort {
         &self.tun
     }
 
+    /// Go on with another link; what waits goes the same way as before.
+    pub(super) fn replace(&mut self, tun: Tun) {
+        self.tun = tun;
+    }
+
     pub(super) const fn kinds(&self) -> CoalesceKinds {
         self.output.kinds
     }

@@ -11,7 +11,7 @@
 //! this host answers is there by then. Each step takes a bounded amount, so that neither direction starves the other. The
 //! clock is read once per round.
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -22,12 +22,13 @@ use shared::offload::Segments;
 use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBuffer, PeerStatus, TransmitQueue};
 use shared_os::clock::PacketClock;
 use shared_os::sys::poll::Poller;
+use shared_os::tun::{self, Tun};
 use shared_os::udp::{self, BindError, Family, ReceiveBuffers, Sockets};
 
-use super::control::{Command, Commands};
+use super::control::{Command, Commands, ReplaceLinkError};
 use super::log_limit::LogLimit;
 use super::tun_port::{ReadError, TunPort};
-use super::{Counters, Offloads, WorkerError};
+use super::{Config, Counters, Offloads, WorkerError};
 
 /// Frames read from TUN per round: enough to empty the kernel's queue of small packets before it runs over.
 const READS_PER_ROUND: usize = 64;
@@ -74,6 +75,10 @@ pub(super) struct Worker {
     commands: Commands,
     /// Only commands are looked at.
     closed: bool,
+    /// How the TUN link is made anew; `None` when its end is ours.
+    remake: Option<tun::Options>,
+    /// The link was deleted, and there is no other yet: nothing is read from it.
+    without_link: bool,
     fruitless: u32,
     log: LogLimit,
 }
@@ -83,23 +88,18 @@ impl Worker {
         device: Device,
         tun: TunPort,
         udp: Sockets,
-        options: udp::Options,
         commands: Commands,
-        closed: bool,
+        config: &Config,
     ) -> io::Result<Self> {
         let clock = PacketClock::default();
         let now = clock.now();
-        let poller = if closed {
-            Poller::new([None, None, None, Some(commands.event.as_fd())])
-        } else {
-            poller(&tun, &udp, &commands)
-        };
+        let open = !config.closed;
         Ok(Self {
-            poller: poller?,
+            poller: poller(open.then_some(&tun), open.then_some(&udp), &commands)?,
             device,
             tun,
             udp,
-            options,
+            options: config.udp_options(),
             received: ReceiveBuffers::default(),
             inbound: PacketBuffer::default(),
             outbound: TransmitQueue::new(TRANSMIT_CAPACITY),
@@ -107,7 +107,9 @@ impl Worker {
             tun_silent_from: now,
             clock,
             commands,
-            closed,
+            closed: config.closed,
+            remake: config.outlives_link.then(|| config.tun_options()),
+            without_link: false,
             fruitless: 0,
             log: LogLimit::default(),
         })
@@ -133,7 +135,10 @@ impl Worker {
                 ready = Ready::COMMANDS;
             }
             let received = self.receive_datagrams(ready, now);
-            let read = self.read_packets(ready.tun || received, now)?;
+            let read = match self.read_packets(ready.tun || received, now) {
+                Ok(read) => read,
+                Err(removed) => self.go_on_without_link(removed)?,
+            };
             if read != Read::More {
                 self.send_datagrams();
             }
@@ -180,6 +185,9 @@ impl Worker {
             Command::Open(reply) => {
                 let _unheard = reply.send(self.open());
             }
+            Command::ReplaceLink(reply) => {
+                let _unheard = reply.send(self.replace_link());
+            }
             Command::ClockSteppedForward(reply) => {
                 self.device.handle_forward_clock_step();
                 let _unheard = reply.send(());
@@ -192,9 +200,38 @@ impl Worker {
 
     fn open(&mut self) -> io::Result<()> {
         self.tun.tun().set_persist(true)?;
-        self.poller = poller(&self.tun, &self.udp, &self.commands)?;
+        if let Some(options) = &mut self.remake {
+            options.persist = true;
+        }
         self.closed = false;
+        self.poller = self.poller_with(&self.udp)?;
         Ok(())
+    }
+
+    fn replace_link(&mut self) -> Result<OwnedFd, ReplaceLinkError> {
+        let Some(options) = &self.remake else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        };
+        let tun = Tun::open(options)?;
+        let queue = tun.as_fd().try_clone_to_owned()?;
+        // One that was taken elsewhere, and not deleted, goes with its queue.
+        let _is_deleted = self.tun.tun().set_persist(false);
+        self.tun.replace(tun);
+        self.without_link = false;
+        self.poller = self.poller_with(&self.udp)?;
+        Ok(queue)
+    }
+
+    #[cold] // beside the packets
+    fn go_on_without_link(&mut self, removed: WorkerError) -> Result<Read, WorkerError> {
+        if self.remake.is_none() {
+            return Err(removed);
+        }
+        tracing::warn!("{removed}: no packet passes until there is another");
+        self.without_link = true;
+        let poller = self.poller_with(&self.udp);
+        self.poller = poller.map_err(|error| WorkerError::Wait(Arc::new(error)))?;
+        Ok(Read::Nothing)
     }
 
     /// Sockets first: they are what can fail, and then nothing has changed.
@@ -234,11 +271,19 @@ impl Worker {
     /// Sockets as the options say, and what waits for them.
     fn bind(&self) -> Result<(Sockets, Poller<4>), BindError> {
         let udp = Sockets::bind(self.options)?;
-        let poller = poller(&self.tun, &udp, &self.commands).map_err(|source| BindError::Wait {
+        let poller = self.poller_with(&udp);
+        let poller = poller.map_err(|source| BindError::Wait {
             port: udp.port(),
             source,
         })?;
         Ok((udp, poller))
+    }
+
+    /// What waits for everything that is to be looked at, with these sockets.
+    fn poller_with(&self, udp: &Sockets) -> io::Result<Poller<4>> {
+        let open = !self.closed;
+        let tun = (open && !self.without_link).then_some(&self.tun);
+        poller(tun, open.then_some(udp), &self.commands)
     }
 
     fn status(&self, now: Instant) -> DeviceStatus {
@@ -331,7 +376,7 @@ impl Worker {
 
     /// New frames first, if there may be any: those that need not wait overtake those that do.
     fn read_packets(&mut self, look: bool, now: Instant) -> Result<Read, WorkerError> {
-        let most = match look {
+        let most = match look && !self.without_link {
             true if now >= self.tun_silent_from => 1,
             true => READS_PER_ROUND,
             false => 0,
@@ -428,11 +473,15 @@ impl Worker {
 }
 
 /// What is waited for, in the order of [`Ready`].
-fn poller(tun: &TunPort, udp: &Sockets, commands: &Commands) -> io::Result<Poller<4>> {
+fn poller(
+    tun: Option<&TunPort>,
+    udp: Option<&Sockets>,
+    commands: &Commands,
+) -> io::Result<Poller<4>> {
     Poller::new([
-        Some(tun.tun().as_fd()),
-        udp.fd(Family::Ipv4),
-        udp.fd(Family::Ipv6),
+        tun.map(|tun| tun.tun().as_fd()),
+        udp.and_then(|udp| udp.fd(Family::Ipv4)),
+        udp.and_then(|udp| udp.fd(Family::Ipv6)),
         Some(commands.event.as_fd()),
     ])
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use shared::api::drift::DriftSummary;
 use shared::api::probe::ProbeState;
 use shared::api::status::{Peer, Status};
 
@@ -52,6 +53,7 @@ fn device(page: &mut Page, status: &Status) {
     let name = "edge_apply_total";
     let help = "Configurations and changes of peers that were put in place, or failed and were taken back.";
     counters(page, name, help, "result", &status.applies);
+    drift(page, &status.drift);
     let interface = &status.interface;
     let port = interface.listen_port.to_string();
     let labels = [
@@ -68,6 +70,20 @@ fn device(page: &mut Page, status: &Status) {
         "The WireGuard device.",
     )
     .sample(&labels, 1);
+}
+
+fn drift(page: &mut Page, drift: &DriftSummary) {
+    let name = "edge_drift_total";
+    let help =
+        "How often something in the kernel was not as it was left, since others had changed it.";
+    counters(page, name, help, "kind", &drift.found);
+    let help = "How often it was put right.";
+    page.family("edge_drift_healed_total", Kind::Counter, help)
+        .sample(&[], drift.healed);
+    let help = "Things that others change again and again, so that they are left for now.";
+    let fought = drift.fought.len();
+    page.family("edge_drift_fought", Kind::Gauge, help)
+        .sample(&[], fought);
 }
 
 fn peers(page: &mut Page, status: &Status) {

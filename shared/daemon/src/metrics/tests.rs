@@ -86,6 +86,11 @@ fn status() -> Status {
         dropped_packets: counts(&[("invalid_mac1", 4), ("no_room", 0)]),
         handshakes: counts(&[("completed", 6), ("given_up", 1), ("refused", 4)]),
         applies: counts(&[("failed", 1), ("ok", 2)]),
+        drift: DriftSummary {
+            found: counts(&[("link", 0), ("route", 7)]),
+            healed: 5,
+            fought: vec!["route 10.17.5.0/24 table 254".to_owned()],
+        },
         io: counts(&[("tun_writes", 9)]),
     }
 }
@@ -192,7 +197,7 @@ fn value(page: &Parsed, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[test]
 fn every_family_is_described_and_no_series_is_there_twice() {
     let page = parsed(&text(&status(), &process()));
-    assert_eq!(page.len(), 25, "{:?}", page.keys());
+    assert_eq!(page.len(), 28, "{:?}", page.keys());
     let empty = page.iter().filter(|(_, (_, samples))| samples.is_empty());
     assert_eq!(empty.count(), 0);
 }
@@ -274,6 +279,10 @@ fn values_are_those_of_the_status() {
         ("edge_peers", &state("peer", "offline"), 2.0),
         ("edge_handshake_total", &[("result", "given_up")], 1.0),
         ("edge_apply_total", &[("result", "failed")], 1.0),
+        ("edge_drift_total", &[("kind", "route")], 7.0),
+        ("edge_drift_total", &[("kind", "link")], 0.0),
+        ("edge_drift_healed_total", &[], 5.0),
+        ("edge_drift_fought", &[], 1.0),
         (
             "edge_origin_guard_dropped_total",
             &[("family", "ipv4")],

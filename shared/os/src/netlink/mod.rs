@@ -25,7 +25,7 @@ pub use address::LocalAddress;
 pub use connection::RequestError;
 pub use error::{ApplyError, ReadError};
 pub use link::LinkInfo;
-pub use watch::{Event, Watch};
+pub use watch::{Event, Noun, Watch};
 
 use crate::sysctl;
 use connection::Connection;

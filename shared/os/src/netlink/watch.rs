@@ -1,6 +1,6 @@
 //! Notifications: that something changed. What, the next read tells.
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::MulticastGroup;
@@ -18,9 +18,19 @@ const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Ipv6Rule,
 ];
 
+/// That something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Of what kind it is.
+    pub noun: Noun,
+    /// The netlink port of who changed it: the number of the process, if that is the first socket of its kind there; 0 when
+    /// it was the kernel.
+    pub port: u32,
+}
+
 /// Of what kind the thing is that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Event {
+pub enum Noun {
     /// A link.
     Link,
     /// An address.
@@ -55,7 +65,11 @@ impl Watch {
     pub(super) fn open() -> Result<Self, RequestError> {
         let (connection, _handle, messages) =
             rtnetlink::new_multicast_connection(&GROUPS).map_err(RequestError::Open)?;
-        let events = messages.filter_map(|(message, _)| async move { event(&message.payload) });
+        let events = messages.filter_map(|(message, _)| async move {
+            let noun = noun(&message.payload)?;
+            let port = message.header.port_number;
+            Some(Event { noun, port })
+        });
         Ok(Self {
             events: events.boxed(),
             task: tokio::spawn(connection),
@@ -66,18 +80,23 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Event> {
         self.events.next().await
     }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.next().now_or_never().flatten()
+    }
 }
 
-fn event(payload: &NetlinkPayload<Message>) -> Option<Event> {
+fn noun(payload: &NetlinkPayload<Message>) -> Option<Noun> {
     match payload {
         NetlinkPayload::InnerMessage(message) => match message {
-            Message::NewLink(_) | Message::DelLink(_) => Some(Event::Link),
-            Message::NewAddress(_) | Message::DelAddress(_) => Some(Event::Address),
-            Message::NewRoute(_) | Message::DelRoute(_) => Some(Event::Route),
-            Message::NewRule(_) | Message::DelRule(_) => Some(Event::Rule),
+            Message::NewLink(_) | Message::DelLink(_) => Some(Noun::Link),
+            Message::NewAddress(_) | Message::DelAddress(_) => Some(Noun::Address),
+            Message::NewRoute(_) | Message::DelRoute(_) => Some(Noun::Route),
+            Message::NewRule(_) | Message::DelRule(_) => Some(Noun::Rule),
             _ => None,
         },
-        NetlinkPayload::Overrun(_) => Some(Event::Lost),
+        NetlinkPayload::Overrun(_) => Some(Noun::Lost),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use shared::plan::{Change, difference, removal};
-use shared_os::netlink::{Event, Netlink};
+use shared_os::netlink::{Netlink, Noun};
 use shared_os::{netns, process};
 
 use crate::world::{add_tun, address, desired, in_namespace, ip, reconcile, route};
@@ -102,19 +102,38 @@ fn watch_tells_of_changes_by_others() {
     in_namespace(|| async {
         let mut watch = Netlink::watch().unwrap();
         for (command, expected) in [
-            ("link set eth0 mtu 1400", Event::Link),
-            ("address add 192.0.2.11/24 dev eth0", Event::Address),
-            ("route add 10.97.0.0/16 dev eth0", Event::Route),
-            ("-6 route add 2001:db8:97::/48 dev eth0", Event::Route),
-            ("rule add pref 2000 lookup 77", Event::Rule),
-            ("-6 rule add pref 2000 lookup 77", Event::Rule),
+            ("link set eth0 mtu 1400", Noun::Link),
+            ("address add 192.0.2.11/24 dev eth0", Noun::Address),
+            ("route add 10.97.0.0/16 dev eth0", Noun::Route),
+            ("-6 route add 2001:db8:97::/48 dev eth0", Noun::Route),
+            ("rule add pref 2000 lookup 77", Noun::Rule),
+            ("-6 rule add pref 2000 lookup 77", Noun::Rule),
         ] {
             ip(command);
             let found = tokio::time::timeout(Duration::from_secs(2), async {
-                while watch.next().await != Some(expected) {}
+                while watch.next().await.map(|event| event.noun) != Some(expected) {}
             });
             assert!(found.await.is_ok(), "{command}: no {expected:?}");
         }
+    });
+}
+
+#[test]
+fn watch_tells_who_it_was_and_what_has_come_already() {
+    in_namespace(|| async {
+        let mut watch = Netlink::watch().unwrap();
+        assert_eq!(watch.try_next(), None);
+        let mut command = Command::new("ip");
+        command.args(["address", "add", "192.0.2.11/24", "dev", "eth0"]);
+        let mut process = command.spawn().unwrap();
+        let port = process.id();
+        assert!(process.wait().unwrap().success());
+        let found = tokio::time::timeout(Duration::from_secs(2), watch.next());
+        let found = found.await.unwrap().unwrap();
+        assert_eq!(found.port, port);
+        // The address and its routes have come with it, and then there is no more.
+        let rest = std::iter::from_fn(|| watch.try_next()).count();
+        assert!((1..10).contains(&rest), "{rest}");
     });
 }
 

@@ -94,6 +94,50 @@ fn removed_link_ends_the_worker_with_an_error_that_names_it() {
 }
 
 #[test]
+fn removed_link_is_made_anew_when_that_is_asked_for() {
+    let Some(world) = World::with_config(|config| config.outlives_link = true) else {
+        return;
+    };
+    let near = &world.near;
+    near.host.sh("ping -c 1 -W 5 10.9.0.2");
+    for _ in 0..2 {
+        near.host.sh("ip link delete wg0");
+        let status = wait_for(near.control.status()).unwrap();
+        assert_eq!(status.peers.len(), 1, "the worker goes on");
+        wait_for(near.control.replace_link()).unwrap();
+        near.host
+            .sh("ip address add 10.9.0.1/24 dev wg0 && ip link set wg0 up");
+        near.host.sh("ping -c 1 -W 5 10.9.0.2");
+    }
+}
+
+#[test]
+fn link_that_was_taken_to_another_namespace_is_made_anew_and_that_one_goes() {
+    let Some(world) = World::with_config(|config| config.outlives_link = true) else {
+        return;
+    };
+    let near = &world.near.host;
+    let elsewhere = Host::new().unwrap();
+    let thread = elsewhere.thread_id();
+    near.sh(&format!("ip link set wg0 netns {thread}"));
+    elsewhere.sh("ip link show wg0");
+    wait_for(world.near.control.replace_link()).unwrap();
+    near.sh("ip address add 10.9.0.1/24 dev wg0 && ip link set wg0 up");
+    near.sh("ping -c 1 -W 5 10.9.0.2");
+    elsewhere.sh("! ip link show wg0 2>/dev/null");
+}
+
+#[test]
+fn worker_without_a_link_does_not_run_hot() {
+    let Some(world) = World::with_config(|config| config.outlives_link = true) else {
+        return;
+    };
+    world.near.host.sh("ip link delete wg0");
+    let used = cpu_ticks_in_two_seconds(&world.near.host);
+    assert!(used <= 4, "{used} ticks of 10 ms in 2 s");
+}
+
+#[test]
 fn stopped_data_path_leaves_no_link_and_no_socket() {
     let Some(host) = Host::new() else { return };
     let datapath = host.run(start);
@@ -145,10 +189,16 @@ fn idle_worker_sleeps() {
         return;
     };
     world.near.host.sh("ping -c 1 -W 5 10.9.0.2");
+    let used = cpu_ticks_in_two_seconds(&world.near.host);
+    assert!(used <= 4, "{used} ticks of 10 ms in 2 s");
+}
+
+/// Processor time of the worker in a host's namespace.
+fn cpu_ticks_in_two_seconds(host: &Host) -> u64 {
     let cpu_ticks = || {
         // Fields 14 and 15 of stat(5), in ticks of 10 ms; those of the threads of this test process named wg-worker-0
         // can't be told apart between tests, so look for the one of our namespace.
-        let link = std::fs::read_link(world.near.host.namespace_path()).unwrap();
+        let link = std::fs::read_link(host.namespace_path()).unwrap();
         std::fs::read_dir("/proc/self/task")
             .unwrap()
             .filter_map(|task| {
@@ -166,8 +216,7 @@ fn idle_worker_sleeps() {
     };
     let before = cpu_ticks();
     std::thread::sleep(Duration::from_secs(2));
-    let used = cpu_ticks() - before;
-    assert!(used <= 4, "{used} ticks of 10 ms in 2 s");
+    cpu_ticks() - before
 }
 
 #[test]

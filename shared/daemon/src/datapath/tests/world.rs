@@ -78,6 +78,11 @@ impl Host {
 }
 
 impl Host {
+    /// The thread, by which `ip` finds the namespace.
+    pub(super) fn thread_id(&self) -> &str {
+        self.namespace.split('/').nth(4).unwrap()
+    }
+
     /// The file that stands for the namespace.
     pub(super) fn namespace_path(&self) -> &str {
         &self.namespace
@@ -115,10 +120,25 @@ impl World {
 
     /// With another MTU of the tunnel, and as much as it needs for the cable.
     pub(super) fn with_mtu(mtu: u16, near_limits: Limits, far_limits: Limits) -> Option<Self> {
+        let of = |limits| Config {
+            mtu,
+            ..config(limits)
+        };
+        Self::of(of(near_limits), of(far_limits))
+    }
+
+    /// With something else at the near end.
+    pub(super) fn with_config(edit: impl FnOnce(&mut Config)) -> Option<Self> {
+        let mut near = config(Limits::default());
+        edit(&mut near);
+        Self::of(near, config(Limits::default()))
+    }
+
+    fn of(near_config: Config, far_config: Config) -> Option<Self> {
         let (near, far) = (Host::new()?, Host::new()?);
-        connect(&near, &far, mtu + OVERHEAD);
-        let near = Node::new(near, 1, mtu, near_limits);
-        let far = Node::new(far, 2, mtu, far_limits);
+        connect(&near, &far, near_config.mtu + OVERHEAD);
+        let near = Node::new(near, 1, near_config);
+        let far = Node::new(far, 2, far_config);
         let world = Self { near, far };
         world
             .near
@@ -132,7 +152,7 @@ impl World {
 
 /// A veth pair between the hosts, with addresses.
 fn connect(near: &Host, far: &Host, mtu: u16) {
-    let far_tid = far.namespace.split('/').nth(4).unwrap();
+    let far_tid = far.thread_id();
     near.sh(&format!(
         "ip link add veth type veth peer name veth netns {far_tid}"
     ));
@@ -146,11 +166,8 @@ fn connect(near: &Host, far: &Host, mtu: u16) {
 }
 
 impl Node {
-    fn new(host: Host, number: u8, mtu: u16, limits: Limits) -> Self {
-        let config = Config {
-            mtu,
-            ..config(limits)
-        };
+    fn new(host: Host, number: u8, config: Config) -> Self {
+        let mtu = config.mtu;
         let datapath = host.run(move || Datapath::start(&config).unwrap());
         host.sh(&format!(
             "ip address add 10.9.0.{number}/24 dev wg0; \
@@ -204,6 +221,7 @@ pub(super) fn config(limits: Limits) -> Config {
         mtu: 1420,
         persist: false,
         closed: false,
+        outlives_link: false,
         listen_port: LISTEN_PORT,
         fwmark: 0,
         limits,
