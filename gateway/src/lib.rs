@@ -122,6 +122,16 @@ impl Service<Gateway> for PeerService {
         Ok((Self(opened), members))
     }
 
+    async fn look(settings: &Settings) -> Result<Members, Failure> {
+        let store = SqliteStore::open_to_read(&settings.state_dir);
+        let Some(store) = store.map_err(|error| Failure::environment(&error))? else {
+            return Ok(Members::default());
+        };
+        let opened = peers::Opened::open(store, Timestamp::now()).await;
+        let opened = opened.map_err(|error| Failure::environment(&error))?;
+        Ok(opened.members().clone())
+    }
+
     async fn start(
         self,
         plane: Arc<Mutex<Plane<Gateway>>>,

@@ -33,6 +33,7 @@ mod neighbours;
 mod no_gap;
 mod pairing;
 mod path_mtu;
+mod plan;
 mod probes;
 mod readiness;
 mod reload;

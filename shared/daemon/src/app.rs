@@ -12,6 +12,7 @@ use shared::model::PrivateKey;
 use shared::plan::Conflict;
 use shared::wg::DeviceChange;
 use shared_os::key_file;
+use shared_os::netlink::Netlink;
 use shared_os::process::{self, Instance};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -101,7 +102,7 @@ impl<P: Product> App<P> {
             .map_err(|error| Failure::environment(&error))?;
         let private_key = private_key(&settings)?;
         let mut kernel = Kernel::open(&settings.state_dir)?;
-        let environment = environment(&settings, &kernel).await?;
+        let environment = environment(&settings, kernel.netlink()).await?;
         let (service, members) = P::Service::open(&settings).await?;
         let model = P::model(&loaded.config, &environment, &members);
         let preshared_keys = preshared_keys(&model)?;
@@ -167,7 +168,14 @@ impl<P: Product> App<P> {
         let plane = Arc::new(Mutex::new(plane));
         let drifts = Arc::new(drift::Record::default());
         let drift = tokio::spawn(drift::run(Arc::clone(&plane), Arc::clone(&drifts)));
-        let report = Report::new(&plane, probes, drifts, SystemTime::now()).await;
+        let report = Report::new(
+            &plane,
+            config_path.to_owned(),
+            probes,
+            drifts,
+            SystemTime::now(),
+        );
+        let report = report.await;
         let report = Arc::new(report);
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config).await;
@@ -290,7 +298,7 @@ impl<P: Product> App<P> {
                 self.config_path.display()
             )));
         }
-        let environment = environment(&settings, &*plane.kernel().lock().await).await?;
+        let environment = environment(&settings, plane.kernel().lock().await.netlink()).await?;
         let model = P::model(&loaded.config, &environment, plane.members());
         let preshared_keys = preshared_keys(&model)?;
         let peers = model.peers.clone();
@@ -457,11 +465,15 @@ fn notify_reloading() {
     }
 }
 
-async fn environment(settings: &Settings, kernel: &Kernel) -> Result<Environment, Failure> {
+/// What the policy has to know of this host.
+pub(crate) async fn environment(
+    settings: &Settings,
+    netlink: &Netlink,
+) -> Result<Environment, Failure> {
     let wan = match &settings.wan {
         Wan::NotNeeded => settings.interface.clone(),
         Wan::Named(name) => {
-            let link = kernel.netlink().link(name).await;
+            let link = netlink.link(name).await;
             if link.map_err(|error| Failure::other(&error))?.is_none() {
                 return Err(Failure::Environment(format!(
                     "there is no link {name} as [wan] interface names it; `ip link` shows those there are, and \"auto\" \
@@ -470,8 +482,7 @@ async fn environment(settings: &Settings, kernel: &Kernel) -> Result<Environment
             }
             name.clone()
         }
-        Wan::Auto => kernel
-            .netlink()
+        Wan::Auto => netlink
             .default_route_link()
             .await
             .map_err(|error| Failure::other(&error))?
@@ -542,7 +553,8 @@ fn private_key(settings: &Settings) -> Result<PrivateKey, Failure> {
     Ok(key)
 }
 
-fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
+/// Those that the peers' files hold.
+pub(crate) fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
     let files = model.peers.iter().filter_map(|p| match &p.preshared_key {
         PresharedKeyFrom::File(file) => Some(file.clone()),
         PresharedKeyFrom::Nowhere | PresharedKeyFrom::Here(_) => None,
@@ -555,7 +567,8 @@ fn preshared_keys(model: &Model) -> Result<PresharedKeys, Failure> {
         .collect()
 }
 
-fn needs_restart(running: &Settings, new: &Settings) -> Option<&'static str> {
+/// What of the new settings a reload can't bring.
+pub(crate) fn needs_restart(running: &Settings, new: &Settings) -> Option<&'static str> {
     [
         (running.state_dir != new.state_dir, "state_dir"),
         (running.runtime_dir != new.runtime_dir, "runtime_dir"),

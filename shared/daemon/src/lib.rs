@@ -12,6 +12,7 @@
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`applies`] | how often that worked |
 //! | [`reconcile`] | desired state → kernel, read back |
+//! | [`plan`] | what a reload would do |
 //! | [`deviation`], [`drift`] | what others have changed since; that it is put right |
 //! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
@@ -38,6 +39,7 @@ pub mod fd_store;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod plan;
 pub mod plane;
 pub mod policy;
 pub mod probe;

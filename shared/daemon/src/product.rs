@@ -61,6 +61,9 @@ pub trait Service<P: Product>: Sized + Send + 'static {
         settings: &Settings,
     ) -> impl Future<Output = Result<(Self, P::Members), Failure>> + Send;
 
+    /// What [`open`](Self::open) would find, for who changes nothing; a daemon may run meanwhile.
+    fn look(settings: &Settings) -> impl Future<Output = Result<P::Members, Failure>> + Send;
+
     /// The members are in place: begin.
     fn start(
         self,
@@ -94,6 +97,10 @@ impl<P: Product<Members = ()>> Service<P> for () {
 
     async fn open(_: &Settings) -> Result<((), ()), Failure> {
         Ok(((), ()))
+    }
+
+    async fn look(_: &Settings) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn start(self, _: Arc<Mutex<Plane<P>>>, _: Arc<P::Config>) -> Started<()> {

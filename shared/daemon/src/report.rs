@@ -1,11 +1,13 @@
 //! What a daemon knows of itself.
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
 use shared::api::drift::Drift;
+use shared::api::plan::Plan;
 use shared::api::policy::{CloudflareRanges, RangesSource};
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
@@ -28,6 +30,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
+use crate::{cli, plan};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -41,6 +44,8 @@ const TUNNEL_INTERVAL: Duration = Duration::from_millis(20);
 /// The daemon's knowledge, from where it is.
 #[derive(Debug)]
 pub struct Report<P: Product> {
+    plane: Arc<Mutex<Plane<P>>>,
+    config_path: PathBuf,
     readiness: Arc<Readiness<P>>,
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
@@ -58,13 +63,17 @@ impl<P: Product> Report<P> {
     /// Everything is asked for anew each time, but for [`Readiness`].
     pub async fn new(
         plane: &Arc<Mutex<Plane<P>>>,
+        config_path: PathBuf,
         probes: Arc<Probes>,
         drifts: Arc<Record>,
         started_at: SystemTime,
     ) -> Self {
         let readiness = Arc::new(Readiness::new(plane, Arc::clone(&drifts)).await);
+        let of_report = Arc::clone(plane);
         let plane = plane.lock().await;
         Self {
+            plane: of_report,
+            config_path,
             readiness,
             control: plane.control().clone(),
             kernel: Arc::clone(plane.kernel()),
@@ -170,6 +179,20 @@ impl<P: Product> Report<P> {
         })
     }
 
+    /// Waits for a change that is under way: half of it would be planned else.
+    async fn plan_of(&self, file: Option<PathBuf>) -> Result<Plan, Failure> {
+        let parsed = cli::load::<P>(file.as_ref().unwrap_or(&self.config_path))?;
+        let device = self.control.status().await;
+        let device = device.map_err(|error| Failure::other(&error))?;
+        let plane = self.plane.lock().await;
+        let running = plan::Running {
+            settings: Some(plane.settings()),
+            device: Some(&device),
+        };
+        let mut kernel = plane.kernel().lock().await;
+        plan::plan::<P>(&parsed, plane.members(), &mut kernel, running).await
+    }
+
     async fn firewall_protected(&self) -> bool {
         let mut kernel = self.kernel.lock().await;
         kernel.nftables().ownership() == Ownership::OwnerPersist
@@ -232,6 +255,13 @@ impl<P: Product> Reporter for Report<P> {
     fn probes(&self) -> Vec<Probe> {
         let model = Arc::clone(&self.model.borrow());
         self.probes.of(&model.publishes)
+    }
+
+    fn plan(
+        &self,
+        file: Option<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>> {
+        Box::pin(self.plan_of(file))
     }
 
     fn drifts(&self) -> Vec<Drift> {

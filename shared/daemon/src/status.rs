@@ -1,9 +1,11 @@
 //! The status of a daemon: who can say it, and how a person reads it.
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use shared::api::drift::{Drift, DriftSummary};
+use shared::api::plan::Plan;
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::{Health, Probe, ProbeState};
 use shared::api::status::{Peer, Publish, Status};
@@ -25,6 +27,12 @@ pub trait Reporter: Send + Sync {
 
     /// Whether published services answer.
     fn probes(&self) -> Vec<Probe>;
+
+    /// What a reload would do, of another file than the daemon's if one is named.
+    fn plan(
+        &self,
+        file: Option<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>>;
 
     /// What others have changed and what became of it, the newest first.
     fn drifts(&self) -> Vec<Drift>;

@@ -7,6 +7,7 @@ pub mod drift;
 pub mod event;
 pub mod invite;
 pub mod peer;
+pub mod plan;
 pub mod policy;
 pub mod probe;
 pub mod problem;

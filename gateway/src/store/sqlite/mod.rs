@@ -6,13 +6,14 @@ mod rows;
 mod schema;
 
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior,
 };
 use shared::api::audit::AuditEntry;
 use shared_os::atomic_file;
@@ -21,6 +22,9 @@ use super::{Change, Snapshot, Store, StoreError};
 
 /// Name of the database in `state_dir`.
 pub const FILE_NAME: &str = "peers.db";
+
+/// To look only, on one thread at a time.
+const READ: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Pages of the write-ahead log after which it is written back: 4 MiB.
 const CHECKPOINT_PAGES: u32 = 1000;
@@ -54,6 +58,28 @@ impl SqliteStore {
             connection: Arc::new(Mutex::new(connection)),
             file,
         })
+    }
+
+    /// The database of `state_dir` for who only loads it; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::TooNew`], [`StoreError::Damaged`], and what keeps it from being read.
+    pub fn open_to_read(state_dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Ok(None);
+        }
+        // Of a write-ahead log SQLite would make files that stay; without one the database is complete and nobody's.
+        let connection = if path.with_extension("db-wal").exists() {
+            open_to_read(&path)?
+        } else {
+            let flags = READ | OpenFlags::SQLITE_OPEN_URI;
+            open_with(&immutable(&path), flags, path.display().to_string())?
+        };
+        Ok(Some(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            file: path.display().to_string(),
+        }))
     }
 
     async fn with<T: Send + 'static>(
@@ -115,12 +141,27 @@ pub fn audit_after(
     entries.collect()
 }
 
+/// As a URI that has `SQLite` make no file (<https://sqlite.org/uri.html>).
+fn immutable(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes().iter();
+    let escaped: String = bytes
+        .map(|&byte| match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    PathBuf::from(format!("file:{escaped}?immutable=1"))
+}
+
 /// Open a database that is not to be changed: a backup, or that of another process.
 pub fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
-    let file = path.display().to_string();
-    let flags =
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed(&file))?;
+    open_with(path, READ, path.display().to_string())
+}
+
+fn open_with(place: &Path, flags: OpenFlags, file: String) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(place, flags).map_err(failed(&file))?;
     connection
         .busy_timeout(BUSY_TIMEOUT)
         .map_err(failed(&file))?;

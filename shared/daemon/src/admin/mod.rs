@@ -21,6 +21,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json, Router, middleware};
 use shared::api::Page;
 use shared::api::drift::Drift;
+use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
 use shared::api::scope::Scope;
@@ -34,6 +35,7 @@ use crate::error::Failure;
 use crate::metrics;
 use crate::status::Reporter;
 use actor::{Actor, Caller};
+use extract::ApiJson;
 use extract::MAX_BODY_BYTES;
 use gate::Gate;
 use problem::{ApiError, ApiResult};
@@ -75,6 +77,7 @@ pub fn router(
         .routes(routes!(prometheus))
         .routes(routes!(probes))
         .routes(routes!(drift))
+        .routes(routes!(plan))
         .routes(routes!(cloudflare_ranges))
         .routes(routes!(specification))
         .with_state(common.clone());
@@ -189,6 +192,34 @@ async fn drift(
         items: reporter.drifts(),
         next_cursor: None,
     }))
+}
+
+/// What a reload would do: how what is live differs from what the configuration file asks for now. Changes nothing.
+#[utoipa::path(post, path = "/v1/plan", tag = "status", operation_id = "plan", request_body = PlanRequest,
+    responses((status = 200, body = Plan), (status = 422, body = shared::api::problem::Problem,
+        description = "The file is wrong", content_type = "application/problem+json")))]
+async fn plan(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+    ApiJson(request): ApiJson<PlanRequest>,
+) -> ApiResult<Json<Plan>> {
+    caller.require(Scope::Read)?;
+    if request.file.is_some() && !matches!(caller.actor, Actor::Unix { .. }) {
+        let detail = "only by the unix socket may a file be named";
+        return Err(
+            ApiError::new(StatusCode::FORBIDDEN, "file_not_allowed", detail)
+                .with_hint("without `file` it is that of the daemon"),
+        );
+    }
+    match reporter.plan(request.file).await {
+        Ok(plan) => Ok(Json(plan)),
+        Err(Failure::Configuration(errors)) => Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "configuration_invalid",
+            errors,
+        )),
+        Err(failure) => Err(ApiError::unavailable(failure.to_string())),
+    }
 }
 
 /// The networks that the set `cloudflare` stands for.

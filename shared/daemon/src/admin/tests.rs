@@ -38,6 +38,16 @@ impl Reporter for Fake {
         Vec::new()
     }
 
+    fn plan(
+        &self,
+        file: Option<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>> {
+        let wrong = |file: PathBuf| Failure::Configuration(format!("{}:1: wrong", file.display()));
+        Box::pin(std::future::ready(
+            file.map_or_else(|| Ok(Plan::default()), |file| Err(wrong(file))),
+        ))
+    }
+
     fn drifts(&self) -> Vec<Drift> {
         Vec::new()
     }

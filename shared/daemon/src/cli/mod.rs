@@ -4,6 +4,7 @@ pub mod config_file;
 mod context;
 mod generate;
 pub mod output;
+mod plan;
 pub mod progress;
 pub mod service;
 
@@ -50,6 +51,16 @@ enum Command<C: Subcommand> {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a reload would do, and change nothing
+    ///
+    /// How what is live differs from what the configuration file asks for: links, addresses, routes, rules, sysctls, the
+    /// firewall table, sockets and peers. The running daemon is asked; where none runs, what a start would do.
+    #[command(after_help = PLAN_EXIT_CODES)]
+    Plan {
+        /// Print the plan as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show tunnel, peers, published services and what was dropped
     Status {
         /// Print the status as JSON
@@ -82,6 +93,14 @@ enum Command<C: Subcommand> {
     },
 }
 
+/// As diff(1) does it.
+const PLAN_EXIT_CODES: &str = "\
+Exit codes:
+  0  nothing to change
+  1  the configuration is wrong, or the plan can't be made
+  2  there is something to change, or wrong usage
+  4  the machine lacks something: privilege, the link to the internet";
+
 /// The whole program: arguments → exit code.
 pub fn main<P: Product>() -> ExitCode {
     let matches = command::<P>().get_matches();
@@ -90,7 +109,7 @@ pub fn main<P: Product>() -> ExitCode {
         Err(error) => error.exit(),
     };
     match dispatch::<P>(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             complain::<P>(&failure);
             failure.exit_code()
@@ -117,11 +136,12 @@ fn complain<P: Product>(failure: &Failure) {
     }
 }
 
-fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<(), Failure> {
+fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<ExitCode, Failure> {
     let config_path = arguments.config;
     let config_path = config_path.unwrap_or_else(|| default_config_path(P::NAME));
     let context = Context::<P>::new(config_path, arguments.socket);
     match arguments.command {
+        Command::Plan { json } => return block_on(plan::run(&context, json)),
         Command::Run => {
             logging::init();
             block_on(app::run::<P>(&context.config_path))
@@ -144,9 +164,10 @@ fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<(), Failure
         Command::Completions { shell } => generate::completions::<P>(shell),
         Command::Man { directory } => generate::manual::<P>(&directory),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,0 +1,54 @@
+//! `plan`: asked of the daemon, or found out where none runs.
+use std::process::ExitCode;
+
+use axum::http::Method;
+use shared::api::plan::{Plan, PlanRequest};
+use shared_os::process;
+
+use super::output::{is_coloured, print, print_json};
+use super::{Context, load};
+use crate::admin::client::Call;
+use crate::error::Failure;
+use crate::plan;
+use crate::product::{Product, Service as _};
+use crate::reconcile::Kernel;
+
+/// There is something to change.
+const CHANGES: u8 = 2;
+
+pub(super) async fn run<P: Product>(context: &Context<P>, json: bool) -> Result<ExitCode, Failure> {
+    let plan = match of_daemon(context).await {
+        Err(Failure::NotRunning(_)) => of_start(context).await?,
+        plan => plan?,
+    };
+    if json {
+        print_json(&plan)?;
+    } else {
+        print(&plan::render(&plan, is_coloured()))?;
+    }
+    Ok(if plan.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(CHANGES)
+    })
+}
+
+/// By the daemon, which knows its peers and its keys, for the file that we were given.
+async fn of_daemon<P: Product>(context: &Context<P>) -> Result<Plan, Failure> {
+    // First here: what is wrong with the file is said in its words, with the name that we were given.
+    load::<P>(&context.config_path)?;
+    let file = std::path::absolute(&context.config_path).map_err(|error| Failure::other(&error))?;
+    let request = PlanRequest { file: Some(file) };
+    let call = Call::new(Method::POST, "/v1/plan").json(&request)?;
+    context.client()?.send(call).await?.json()
+}
+
+/// What a start would do.
+async fn of_start<P: Product>(context: &Context<P>) -> Result<Plan, Failure> {
+    process::require_net_admin().map_err(|error| Failure::environment(&error))?;
+    let parsed = load::<P>(&context.config_path)?;
+    let settings = P::settings(&parsed.config);
+    let members = P::Service::look(&settings).await?;
+    let mut kernel = Kernel::open(&settings.state_dir)?;
+    plan::plan::<P>(&parsed, &members, &mut kernel, plan::Running::default()).await
+}
