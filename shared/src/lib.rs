@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`api`] | what the admin API and `--json` say |
 //! | [`model`] | newtypes: keys, interface names, marks |
+//! | [`cloudflare`] | lists of Cloudflare's networks: which may take the place of the one in use, and when |
 //! | [`config`] | text of a configuration file → checked configuration, or an error with line, column and remedy |
 //! | `wire` | checked views of IP, TCP, UDP, and checksums |
 //! | [`offload`] | virtio-net header, segmentation of what TUN hands us, coalescing of what we hand to TUN |
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod cloudflare;
 pub mod config;
 pub mod model;
 pub mod offload;

@@ -101,7 +101,7 @@ const NOT_PUBLIC: [(IpAddr, u8); 14] = [
 ];
 
 /// A network of no public address that shares addresses with this one.
-pub(super) fn not_public(network: IpNetwork) -> Option<IpNetwork> {
+pub(crate) fn not_public(network: IpNetwork) -> Option<IpNetwork> {
     (NOT_PUBLIC.iter())
         .filter_map(|&(address, prefix_len)| IpNetwork::new(address, prefix_len).ok())
         .find(|&special| overlap(special, network))
@@ -147,7 +147,7 @@ pub(super) fn covers(outer: IpNetwork, inner: IpNetwork) -> bool {
 }
 
 /// Whether two networks share an address: one of them covers the other.
-pub(super) fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
+pub(crate) fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     covers(a, b) || covers(b, a)
 }
 
@@ -163,7 +163,7 @@ pub(super) fn is_reserved_in(address: IpAddr, network: IpNetwork) -> bool {
 }
 
 /// The family in words.
-pub(super) fn family_name(family: Family) -> &'static str {
+pub(crate) fn family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "IPv4",
         Family::Ipv6 => "IPv6",

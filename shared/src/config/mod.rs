@@ -10,7 +10,7 @@
 //! 5. [`gateway`], [`lan_server`], [`common`]: the checked types that the draft turns into
 //!
 //! `report` collects what is found on the way, [`error`] is what the caller sees of it.
-mod address;
+pub(crate) mod address;
 mod check;
 pub mod cloudflare;
 pub mod common;
