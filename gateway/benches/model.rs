@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gateway::desired;
 use gateway::members::Members;
+use shared::config::cloudflare;
 use shared::config::gateway::Gateway;
 use shared_daemon::model::Environment;
 
@@ -36,6 +37,7 @@ fn model(criterion: &mut Criterion) {
     let environment = Environment {
         wan: "eth0".parse().expect("a name"),
         wan_accepts_router_advertisements: false,
+        cloudflare: cloudflare::networks(),
     };
     let mut group = criterion.benchmark_group("model");
     for peers in PEERS {

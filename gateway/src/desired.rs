@@ -211,7 +211,7 @@ fn ruleset(config: &Gateway, environment: &Environment, members: &[&Member]) -> 
             &publish.allow,
         )
     });
-    let mut sets = policy::source_sets(sources, &config.sets);
+    let mut sets = policy::source_sets(sources, &policy::sets_now(&config.sets, environment));
     sets.extend(context.role_networks().into_values());
     sets.extend(context.masqueraded_networks());
     Ruleset {

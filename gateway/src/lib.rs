@@ -86,7 +86,7 @@ impl Product for Gateway {
             wan: config.wan.interface.clone().map_or(Wan::Auto, Wan::Named),
             admin_listen: config.admin.listen,
             admin_tokens: config.admin.tokens,
-            cloudflare: config::cloudflare::in_use(&config.sets),
+            cloudflare: config.ranges(),
         }
     }
 

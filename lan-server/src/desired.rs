@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use shared::config::common::{PortMap, Service, SourceIp, Sources};
+use shared::config::common::{AddressSet, PortMap, Service, SourceIp, Sources};
 use shared::config::lan_server::{Access, Gateway, LanServer, Publish};
 use shared::model::InterfaceName;
 use shared::plan::desired::protocol;
@@ -58,20 +58,21 @@ const NEVER_PUBLIC_IPV6: [(Ipv6Addr, u8); 4] = [
 ];
 
 /// Everything that `config` asks for on a host like `environment`.
-pub fn model(config: &LanServer, _environment: &Environment) -> Model {
+pub fn model(config: &LanServer, environment: &Environment) -> Model {
+    let sets = policy::sets_now(&config.sets, environment);
     Model {
         interface: config.tunnel.interface.clone(),
-        desired: desired(config),
+        desired: desired(config, &sets),
         peers: config
             .gateways
             .iter()
-            .map(|g| Arc::new(peer(config, g)))
+            .map(|g| Arc::new(peer(config, &sets, g)))
             .collect(),
         publishes: config.publishes.iter().map(publish_model).collect(),
     }
 }
 
-fn desired(config: &LanServer) -> Desired {
+fn desired(config: &LanServer, sets: &[AddressSet]) -> Desired {
     let link = &config.tunnel.interface;
     Desired {
         protocol: protocol::LAN_SERVER,
@@ -88,7 +89,7 @@ fn desired(config: &LanServer) -> Desired {
             })
             .collect(),
         sysctls: sysctls(config),
-        ruleset: ruleset(config),
+        ruleset: ruleset(config, sets),
     }
 }
 
@@ -136,10 +137,11 @@ fn sysctls(config: &LanServer) -> Vec<Sysctl> {
 
 /// Cryptokey routing accepts the tunnel network and the sources that a publish names, so that not even the
 /// authenticated gateway can send from elsewhere.
-fn peer(config: &LanServer, gateway: &Gateway) -> PeerModel {
-    let sources = config.publishes.iter().flat_map(|publish| {
-        policy::source_networks(&publish.from, &config.sets, Family::of(publish.vip))
-    });
+fn peer(config: &LanServer, sets: &[AddressSet], gateway: &Gateway) -> PeerModel {
+    let sources = config
+        .publishes
+        .iter()
+        .flat_map(|publish| policy::source_networks(&publish.from, sets, Family::of(publish.vip)));
     let mut allowed_ips = gateway.networks.clone();
     allowed_ips.extend(sources);
     PeerModel {
@@ -171,7 +173,7 @@ fn publish_model(publish: &Publish) -> PublishModel {
     }
 }
 
-fn ruleset(config: &LanServer) -> Ruleset {
+fn ruleset(config: &LanServer, sets: &[AddressSet]) -> Ruleset {
     let context = Context {
         config,
         tunnel: &config.tunnel.interface,
@@ -188,13 +190,13 @@ fn ruleset(config: &LanServer) -> Ruleset {
     chains.push(context.source_nat());
     Ruleset {
         table: TABLE.to_owned(),
-        sets: sets(config),
+        sets: nft_sets(config, sets),
         maps: Vec::new(),
         chains,
     }
 }
 
-fn sets(config: &LanServer) -> Vec<Set> {
+fn nft_sets(config: &LanServer, sets: &[AddressSet]) -> Vec<Set> {
     let entries = config.publishes.iter().map(|publish| {
         (
             publish.name.as_str(),
@@ -202,7 +204,7 @@ fn sets(config: &LanServer) -> Vec<Set> {
             &publish.from,
         )
     });
-    let mut sets = policy::source_sets(entries, &config.sets);
+    let mut sets = policy::source_sets(entries, sets);
     for family in [Family::Ipv4, Family::Ipv6] {
         let needed = config
             .publishes

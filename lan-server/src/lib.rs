@@ -41,7 +41,7 @@ impl Product for LanServer {
             wan: Wan::NotNeeded,
             admin_listen: None,
             admin_tokens: true,
-            cloudflare: config::cloudflare::in_use(&config.sets),
+            cloudflare: config.ranges(),
         }
     }
 

@@ -17,6 +17,7 @@ mod api_repeats;
 mod api_secrets;
 mod api_undisturbed;
 mod bare_device;
+mod cloudflare;
 mod configuration;
 mod documented;
 mod drift;

@@ -81,6 +81,8 @@ pub struct Setup {
     pub gateway_source_ip: &'static str,
     /// `source_ip` of the published services on the LAN end.
     pub lan_source_ip: &'static str,
+    /// `refresh` of `[cloudflare]` on both ends. Off: in no world is there an internet that could answer.
+    pub refresh: String,
     /// Appended to `gateway.toml`.
     pub more_gateway: String,
     /// Appended to `lan-server.toml`.
@@ -100,6 +102,7 @@ impl Setup {
             ipv4_only: false,
             gateway_source_ip: "preserve",
             lan_source_ip: "preserve",
+            refresh: "off".to_owned(),
             more_gateway: String::new(),
             more_lan_server: String::new(),
         })
@@ -162,7 +165,7 @@ address    = "{GUEST}"
             operator = self.operator.public,
             guest = self.guest.public,
         );
-        write_publishes(&mut text, "allow", self.gateway_source_ip);
+        self.write_publishes(&mut text, "allow", self.gateway_source_ip);
         text.push_str(&self.more_gateway);
         self.families(text)
     }
@@ -196,9 +199,31 @@ source_ip = "masquerade"
             mtu = self.mtu,
             gateway = self.gateway.public,
         );
-        write_publishes(&mut text, "from", self.lan_source_ip);
+        self.write_publishes(&mut text, "from", self.lan_source_ip);
         text.push_str(&self.more_lan_server);
         self.families(text)
+    }
+
+    /// The published services, which both ends list; `callers` is their word for who may call. UDP is for the office, since
+    /// Cloudflare forwards none.
+    fn write_publishes(&self, text: &mut String, callers: &str, source_ip: &str) {
+        text.push_str("\n[sets]\noffice = [\"192.0.2.0/24\"]\n");
+        text.extend(["\n[cloudflare]\nrefresh = \"", &self.refresh, "\"\n"]);
+        for (name, vip, protocol, ports, set) in [
+            ("ingress", "10.17.5.30", "tcp", "80, 443", "cloudflare"),
+            ("ingress6", "fd17:5::30", "tcp", "80, 443", "cloudflare"),
+            ("stun", "10.17.5.30", "udp", "3478", "office"),
+            ("iperf", "10.17.5.30", "tcp", "5201", "cloudflare"),
+        ] {
+            text.push_str(&publish(
+                name,
+                vip,
+                protocol,
+                ports,
+                &format!(r#"{callers} = ["{set}"]"#),
+                source_ip,
+            ));
+        }
     }
 
     /// Without what is IPv6, when that is asked for.
@@ -270,27 +295,6 @@ fn publish_ingress6(text: &str) -> String {
         .find(|entry| entry.contains(r#""ingress6""#))
         .unwrap_or_default()
         .to_owned()
-}
-
-/// The published services, which both ends list; `callers` is their word for who may call. UDP is for the office, since
-/// Cloudflare forwards none.
-fn write_publishes(text: &mut String, callers: &str, source_ip: &str) {
-    text.push_str("\n[sets]\noffice = [\"192.0.2.0/24\"]\n");
-    for (name, vip, protocol, ports, set) in [
-        ("ingress", "10.17.5.30", "tcp", "80, 443", "cloudflare"),
-        ("ingress6", "fd17:5::30", "tcp", "80, 443", "cloudflare"),
-        ("stun", "10.17.5.30", "udp", "3478", "office"),
-        ("iperf", "10.17.5.30", "tcp", "5201", "cloudflare"),
-    ] {
-        text.push_str(&publish(
-            name,
-            vip,
-            protocol,
-            ports,
-            &format!(r#"{callers} = ["{set}"]"#),
-            source_ip,
-        ));
-    }
 }
 
 /// One `[[publish]]`.

@@ -10,6 +10,7 @@
 //! | [`docs`] | the documentation as data, and how its commands are tested |
 //! | [`expect`] | wait until something holds, with the last reason why it did not |
 //! | [`servers`] | servers that answer "who am I", and bulk transfers with checksums |
+//! | [`https`] | a web server that answers whatever a test tells it to |
 //! | [`keys`] | key pairs |
 //! | [`world`] | the deployment of the documentation: internet, VPS, home network, cluster |
 //! | [`edge`] | configuration and start of `gateway` and `lan-server` |
@@ -24,6 +25,7 @@ pub mod daemon;
 pub mod docs;
 pub mod edge;
 pub mod expect;
+pub mod https;
 pub mod keys;
 pub mod node;
 pub mod privilege;

@@ -76,6 +76,8 @@ impl Reporter for NoStatus {
             networks: Vec::new(),
             source: RangesSource::File,
             as_of: None,
+            leaving: Vec::new(),
+            refresh: None,
         }
     }
 }

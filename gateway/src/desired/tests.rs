@@ -1,4 +1,5 @@
 //! Golden rulesets: what the configuration of the documentation asks for, word for word.
+use shared::config::cloudflare;
 use shared::config::gateway::Gateway;
 
 use super::*;
@@ -16,6 +17,7 @@ fn environment() -> Environment {
     Environment {
         wan: "eth0".parse().unwrap(),
         wan_accepts_router_advertisements: false,
+        cloudflare: cloudflare::networks(),
     }
 }
 
@@ -80,6 +82,30 @@ allow = ["cloudflare"]
         paths,
         ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]
     );
+}
+
+#[test]
+fn the_set_cloudflare_stands_for_what_it_does_now() {
+    let config = minimal(
+        r#"
+[[publish]]
+name = "web"
+vip = "10.17.5.30"
+protocol = "tcp"
+ports = [443]
+allow = ["cloudflare"]
+"#,
+    );
+    let environment = Environment {
+        cloudflare: vec!["198.51.100.0/24".parse().unwrap()],
+        ..environment()
+    };
+    let sets = model(&config, &environment, &Members::default())
+        .desired
+        .ruleset
+        .sets;
+    let set = sets.iter().find(|set| set.name == "cf4").unwrap();
+    assert_eq!(set.elements, environment.cloudflare);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Golden rulesets: what the configuration of the documentation asks for, word for word.
+use shared::config::cloudflare;
 use shared::config::lan_server::LanServer;
 
 use super::*;
@@ -16,6 +17,7 @@ fn environment() -> Environment {
     Environment {
         wan: "edge0".parse().unwrap(),
         wan_accepts_router_advertisements: false,
+        cloudflare: cloudflare::networks(),
     }
 }
 
@@ -70,6 +72,33 @@ from = ["198.51.100.0/25", "198.51.100.128/25"]
         .map(ToString::to_string)
         .collect();
     assert_eq!(allowed, ["10.17.0.0/16", "198.51.100.0/24"]);
+}
+
+#[test]
+fn the_set_cloudflare_stands_for_what_it_does_now() {
+    let config = minimal(
+        r#"
+[[publish]]
+name = "web"
+vip = "10.17.5.30"
+protocol = "tcp"
+ports = [443]
+from = ["cloudflare"]
+"#,
+    );
+    let environment = Environment {
+        cloudflare: vec!["198.51.100.0/24".parse().unwrap()],
+        ..environment()
+    };
+    let model = model(&config, &environment);
+    let sets = &model.desired.ruleset.sets;
+    let set = sets.iter().find(|set| set.name == "cf4").unwrap();
+    assert_eq!(set.elements, environment.cloudflare);
+    assert!(
+        model.peers[0]
+            .allowed_ips
+            .contains(&environment.cloudflare[0])
+    );
 }
 
 #[test]

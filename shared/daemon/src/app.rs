@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
+use shared::config::cloudflare::Ranges;
 use shared::model::PrivateKey;
 use shared::plan::Conflict;
 use shared::wg::DeviceChange;
@@ -16,7 +17,7 @@ use shared_os::netlink::Netlink;
 use shared_os::process::{self, Instance};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -29,10 +30,10 @@ use crate::plane::{InPlace, Next, Plane};
 use crate::probe::{self, Probes};
 use crate::product::{Product, Service, Settings, Wan};
 use crate::reconcile::{self, Kernel, PresharedKeys};
-use crate::report::Report;
+use crate::report::{Records, Report};
 use crate::status::Reporter;
 use crate::watchdog::Watchdog;
-use crate::{admin, cli, drift, fd_store, resolve, uapi};
+use crate::{admin, cli, cloudflare, drift, fd_store, resolve, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,6 +57,9 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
 struct App<P: Product> {
     config_path: PathBuf,
     report: Arc<Report<P>>,
+    ranges: Arc<cloudflare::Record>,
+    /// Told of each configuration that is taken.
+    wanted: watch::Sender<Ranges>,
     endpoints: Endpoints,
     tasks: Tasks,
     service: <P::Service as Service<P>>::Running,
@@ -70,6 +74,7 @@ struct Tasks {
     uapi: JoinHandle<()>,
     probe: JoinHandle<()>,
     drift: JoinHandle<()>,
+    refresh: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -79,6 +84,7 @@ impl Drop for Tasks {
         self.uapi.abort();
         self.probe.abort();
         self.drift.abort();
+        self.refresh.abort();
         self.servers.iter().for_each(JoinHandle::abort);
     }
 }
@@ -102,7 +108,11 @@ impl<P: Product> App<P> {
             .map_err(|error| Failure::environment(&error))?;
         let private_key = private_key(&settings)?;
         let mut kernel = Kernel::open(&settings.state_dir)?;
-        let environment = environment(&settings, kernel.netlink()).await?;
+        let ranges = Arc::new(cloudflare::Record::open(
+            &settings.state_dir,
+            &settings.cloudflare,
+        ));
+        let environment = environment(&settings, kernel.netlink(), &ranges).await?;
         let (service, members) = P::Service::open(&settings).await?;
         let model = P::model(&loaded.config, &environment, &members);
         let preshared_keys = preshared_keys(&model)?;
@@ -168,15 +178,16 @@ impl<P: Product> App<P> {
         let plane = Arc::new(Mutex::new(plane));
         let drifts = Arc::new(drift::Record::default());
         let drift = tokio::spawn(drift::run(Arc::clone(&plane), Arc::clone(&drifts)));
-        let report = Report::new(
-            &plane,
-            config_path.to_owned(),
+        let wanted = watch::Sender::new(plane.lock().await.settings().cloudflare.clone());
+        let refresh = cloudflare::run(Arc::clone(&plane), Arc::clone(&ranges), wanted.subscribe());
+        let refresh = tokio::spawn(refresh);
+        let records = Records {
             probes,
             drifts,
-            SystemTime::now(),
-        );
-        let report = report.await;
-        let report = Arc::new(report);
+            ranges: Arc::clone(&ranges),
+        };
+        let report = Report::new(&plane, config_path.to_owned(), records, SystemTime::now());
+        let report = Arc::new(report.await);
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config).await;
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
@@ -195,11 +206,14 @@ impl<P: Product> App<P> {
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             probe,
             drift,
+            refresh,
             servers,
         };
         Ok(Self {
             config_path: config_path.to_owned(),
             report,
+            ranges,
+            wanted,
             endpoints,
             tasks,
             service: started.running,
@@ -298,10 +312,16 @@ impl<P: Product> App<P> {
                 self.config_path.display()
             )));
         }
-        let environment = environment(&settings, plane.kernel().lock().await.netlink()).await?;
+        let environment = environment(
+            &settings,
+            plane.kernel().lock().await.netlink(),
+            &self.ranges,
+        )
+        .await?;
         let model = P::model(&loaded.config, &environment, plane.members());
         let preshared_keys = preshared_keys(&model)?;
         let peers = model.peers.clone();
+        let wanted = settings.cloudflare.clone();
         let next = Next {
             settings,
             environment,
@@ -313,6 +333,7 @@ impl<P: Product> App<P> {
             warn!("{conflict}");
         }
         drop(plane);
+        self.wanted.send_replace(wanted);
         self.tasks.resolve.abort();
         self.tasks.resolve = tokio::spawn(resolve::run(peers, self.datapath.control()));
         Ok(())
@@ -465,10 +486,11 @@ fn notify_reloading() {
     }
 }
 
-/// What the policy has to know of this host.
+/// What the policy has to know of this host, and of what changes while it runs.
 pub(crate) async fn environment(
     settings: &Settings,
     netlink: &Netlink,
+    ranges: &cloudflare::Record,
 ) -> Result<Environment, Failure> {
     let wan = match &settings.wan {
         Wan::NotNeeded => settings.interface.clone(),
@@ -497,6 +519,7 @@ pub(crate) async fn environment(
     let accept_ra = shared_os::sysctl::read(&path).map_err(|error| Failure::other(&error))?;
     Ok(Environment {
         wan_accepts_router_advertisements: matches!(accept_ra.value.as_deref(), Some("1" | "2")),
+        cloudflare: ranges.networks(&settings.cloudflare),
         wan,
     })
 }
@@ -509,6 +532,7 @@ pub fn environment_for_removal(settings: &Settings) -> Environment {
             Wan::NotNeeded | Wan::Auto => settings.interface.clone(),
         },
         wan_accepts_router_advertisements: false,
+        cloudflare: settings.cloudflare.networks.clone(),
     }
 }
 

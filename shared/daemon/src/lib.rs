@@ -14,6 +14,7 @@
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`plan`] | what a reload would do |
 //! | [`deviation`], [`drift`] | what others have changed since; that it is put right |
+//! | [`cloudflare`] | the list of Cloudflare's networks kept up to date |
 //! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`probe`] | whether published services answer |
@@ -29,6 +30,7 @@ pub mod app;
 pub mod applies;
 pub mod bare;
 pub mod cli;
+pub mod cloudflare;
 pub mod datapath;
 pub mod deviation;
 pub mod down;

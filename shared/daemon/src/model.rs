@@ -15,6 +15,8 @@ pub struct Environment {
     pub wan: InterfaceName,
     /// Whether that link takes its IPv6 address or route from router advertisements (`accept_ra` is 1 or 2).
     pub wan_accepts_router_advertisements: bool,
+    /// What the set `cloudflare` stands for now.
+    pub cloudflare: Vec<IpNetwork>,
 }
 
 /// What a configuration asks for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use shared::model::PublicKey;
 use shared::plan::Conflict;
 use shared::wg::{DeviceChange, PeerStatus};
@@ -149,6 +150,28 @@ impl<P: Product> Plane<P> {
     /// What the kernel refused; the members of before are in place again.
     pub async fn change_members(&mut self, members: P::Members) -> Result<(), Failure> {
         let model = P::model(&self.config, &self.environment, &members);
+        self.change_model(model).await?;
+        self.members = members;
+        Ok(())
+    }
+
+    /// Let the set `cloudflare` stand for these networks. Costs what differs; no session notices.
+    ///
+    /// # Errors
+    /// What the kernel refused; the networks of before are in place again.
+    pub async fn change_cloudflare(&mut self, networks: Vec<IpNetwork>) -> Result<(), Failure> {
+        let environment = Environment {
+            cloudflare: networks,
+            ..self.environment.clone()
+        };
+        let model = P::model(&self.config, &environment, &self.members);
+        self.change_model(model).await?;
+        self.environment = environment;
+        Ok(())
+    }
+
+    /// Step to this model, or back to the present one.
+    async fn change_model(&mut self, model: Model) -> Result<(), Failure> {
         let stepped = self.step_to(&model).await;
         self.applies.count(stepped.is_ok());
         if let Err(failure) = stepped {
@@ -156,7 +179,6 @@ impl<P: Product> Plane<P> {
             self.go_back(&settings).await;
             return Err(failure);
         }
-        self.members = members;
         self.set_model(model);
         Ok(())
     }

@@ -3,12 +3,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use shared::config::cloudflare;
 use shared::config::common::{AddressSet, InterfaceAddress, PortRange, Protocol, Service, Sources};
 use shared::model::InterfaceName;
 use shared::plan::ruleset::{
     BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, merge_networks,
 };
 use shared::plan::{Address, Link, Sysctl};
+
+use crate::model::Environment;
 
 /// Number of the kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
@@ -210,10 +213,23 @@ pub fn accept_ping(link: &InterfaceName) -> [Rule; 2] {
         .map(|family| rule([from_link(link), Part::EchoRequest(family), Part::Accept]))
 }
 
+/// The sets of a configuration as they are now: `cloudflare` changes while the configuration stays.
+pub fn sets_now(sets: &[AddressSet], environment: &Environment) -> Vec<AddressSet> {
+    let now = |set: &AddressSet| AddressSet {
+        name: set.name.clone(),
+        networks: if set.name == cloudflare::SET_NAME {
+            environment.cloudflare.clone()
+        } else {
+            set.networks.clone()
+        },
+    };
+    sets.iter().map(now).collect()
+}
+
 /// Name of the nft set that holds the addresses of one family of a named set.
 fn named_set(name: &str, family: Family) -> String {
     let base = match name {
-        "cloudflare" => "cf".to_owned(),
+        cloudflare::SET_NAME => "cf".to_owned(),
         other => format!("set_{other}_"),
     };
     base + suffix(family)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
-use ipnetwork::IpNetwork;
+use shared::config::cloudflare::Ranges;
 use shared::config::{ConfigErrors, Parsed};
 use shared::model::InterfaceName;
 
@@ -139,8 +139,8 @@ pub struct Settings {
     pub admin_listen: Option<SocketAddr>,
     /// Whether callers of `admin_listen` need a token.
     pub admin_tokens: bool,
-    /// What the set `cloudflare` stands for.
-    pub cloudflare: Vec<IpNetwork>,
+    /// What is said of the set `cloudflare`.
+    pub cloudflare: Ranges,
 }
 
 /// How the link to the internet is found.

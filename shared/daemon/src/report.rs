@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime};
 use nft::Ownership;
 use shared::api::drift::Drift;
 use shared::api::plan::Plan;
-use shared::api::policy::{CloudflareRanges, RangesSource};
+use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
-use shared::config::cloudflare;
 use shared::config::common::{PortMap, SourceIp};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
@@ -21,7 +20,6 @@ use tracing::warn;
 
 use crate::applies::Applies;
 use crate::datapath::Control;
-use crate::drift::Record;
 use crate::error::Failure;
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
 use crate::plane::Plane;
@@ -30,7 +28,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
-use crate::{cli, plan};
+use crate::{cli, cloudflare, drift, plan};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -51,12 +49,22 @@ pub struct Report<P: Product> {
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
     applies: Arc<Applies>,
-    probes: Arc<Probes>,
-    drifts: Arc<Record>,
+    records: Records,
     /// Beside the plane, whose lock a change may hold: readers never wait for a writer.
     settings: RwLock<Settings>,
     host: String,
     started_at: SystemTime,
+}
+
+/// What those found who look by themselves.
+#[derive(Debug)]
+pub struct Records {
+    /// Whether published services answer.
+    pub probes: Arc<Probes>,
+    /// What others have changed.
+    pub drifts: Arc<drift::Record>,
+    /// Cloudflare's networks.
+    pub ranges: Arc<cloudflare::Record>,
 }
 
 impl<P: Product> Report<P> {
@@ -64,11 +72,10 @@ impl<P: Product> Report<P> {
     pub async fn new(
         plane: &Arc<Mutex<Plane<P>>>,
         config_path: PathBuf,
-        probes: Arc<Probes>,
-        drifts: Arc<Record>,
+        records: Records,
         started_at: SystemTime,
     ) -> Self {
-        let readiness = Arc::new(Readiness::new(plane, Arc::clone(&drifts)).await);
+        let readiness = Arc::new(Readiness::new(plane, Arc::clone(&records.drifts)).await);
         let of_report = Arc::clone(plane);
         let plane = plane.lock().await;
         Self {
@@ -79,8 +86,7 @@ impl<P: Product> Report<P> {
             kernel: Arc::clone(plane.kernel()),
             model: plane.subscribe(),
             applies: Arc::clone(plane.applies()),
-            probes,
-            drifts,
+            records,
             settings: RwLock::new(plane.settings().clone()),
             host: host_name(),
             started_at,
@@ -117,7 +123,7 @@ impl<P: Product> Report<P> {
         let publishes = model.publishes.iter();
         publishes
             .map(|of| Publish {
-                health: self.probes.health(of),
+                health: self.records.probes.health(of),
                 ..publish(of, firewall)
             })
             .collect()
@@ -125,17 +131,8 @@ impl<P: Product> Report<P> {
 
     fn ranges(&self) -> CloudflareRanges {
         let settings = self.settings.read();
-        let networks = &settings.unwrap_or_else(PoisonError::into_inner).cloudflare;
-        let is_bundled = *networks == cloudflare::networks();
-        CloudflareRanges {
-            networks: networks.iter().map(ToString::to_string).collect(),
-            source: if is_bundled {
-                RangesSource::Bundled
-            } else {
-                RangesSource::File
-            },
-            as_of: is_bundled.then(|| cloudflare::AS_OF.to_owned()),
-        }
+        let settings = settings.unwrap_or_else(PoisonError::into_inner);
+        self.records.ranges.report(&settings.cloudflare)
     }
 
     async fn collect(&self) -> Result<Status, Failure> {
@@ -152,6 +149,7 @@ impl<P: Product> Report<P> {
             .map_err(|error| Failure::other(&error))?;
         let problems = self.readiness.problems().await.to_vec();
         let firewall = self.firewall(&model).await;
+        let ranges = self.ranges();
         Ok(Status {
             product: P::NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -165,8 +163,9 @@ impl<P: Product> Report<P> {
             interface: self.interface(&model, &device).await?,
             peers: peers(&device, &model),
             publishes: self.publishes_of(&model, &firewall),
-            probes: self.probes.of(&model.publishes),
-            cloudflare_ranges_as_of: self.ranges().as_of,
+            probes: self.records.probes.of(&model.publishes),
+            cloudflare_ranges_as_of: ranges.as_of,
+            cloudflare_refresh: ranges.refresh,
             refused_packets: firewall
                 .into_iter()
                 .filter(|(name, _)| !name.starts_with(PUBLISH_COUNTER))
@@ -174,7 +173,7 @@ impl<P: Product> Report<P> {
             dropped_packets: counters.dropped_by_reason(),
             handshakes: counters.handshakes_by_result(),
             applies: self.applies.by_result(),
-            drift: self.drifts.summary(),
+            drift: self.records.drifts.summary(),
             io: counters.io_by_name(),
         })
     }
@@ -254,7 +253,7 @@ impl<P: Product> Reporter for Report<P> {
 
     fn probes(&self) -> Vec<Probe> {
         let model = Arc::clone(&self.model.borrow());
-        self.probes.of(&model.publishes)
+        self.records.probes.of(&model.publishes)
     }
 
     fn plan(
@@ -265,7 +264,7 @@ impl<P: Product> Reporter for Report<P> {
     }
 
     fn drifts(&self) -> Vec<Drift> {
-        self.drifts.latest()
+        self.records.drifts.latest()
     }
 
     fn cloudflare_ranges(&self) -> CloudflareRanges {

@@ -154,6 +154,14 @@ impl Screen {
             self.sentence(2, &text);
         }
         self.drift(&status.drift);
+        let refresh = status.cloudflare_refresh.as_ref();
+        if let Some(error) = refresh.and_then(|refresh| refresh.error.as_ref()) {
+            let as_of = status.cloudflare_ranges_as_of.as_deref();
+            let as_of = as_of.unwrap_or("an unknown day");
+            let text =
+                format!("no newer list of Cloudflare's networks than that of {as_of}: {error}");
+            self.sentence(2, &text);
+        }
         if !status.firewall_protected {
             self.line("  firewall table unprotected: this kernel lets others flush it");
         }
@@ -345,6 +353,7 @@ fn grouped(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shared::api::policy::CloudflareRefresh;
     use shared::api::status::Interface;
 
     use super::*;
@@ -396,6 +405,7 @@ mod tests {
             }],
             probes: Vec::new(),
             cloudflare_ranges_as_of: None,
+            cloudflare_refresh: None,
             refused_packets: BTreeMap::from([("guard_ipv4".to_owned(), 7)]),
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),
             handshakes: BTreeMap::new(),
@@ -437,6 +447,28 @@ mod tests {
         for line in screen.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
+    }
+
+    #[test]
+    fn a_refresh_that_fails_is_told_and_one_that_does_not_is_not() {
+        let mut status = status();
+        status.cloudflare_ranges_as_of = Some("2026-11-19".to_owned());
+        let mut refresh = CloudflareRefresh {
+            from: "https://a.example/ips".to_owned(),
+            confirmed_at: None,
+            checked_at: None,
+            error: Some("it is a web page and no list of networks".to_owned()),
+        };
+        status.cloudflare_refresh = Some(refresh.clone());
+        let screen = render_in(&status, false, 80);
+        fits(&screen);
+        assert!(
+            screen.contains("networks than that of 2026-11-19: it"),
+            "{screen}"
+        );
+        refresh.error = None;
+        status.cloudflare_refresh = Some(refresh);
+        assert!(!render_in(&status, false, 80).contains("2026-11-19"));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub enum RangesSource {
     Bundled,
     /// `cloudflare` in `[sets]` of the configuration file.
     File,
+    /// A list that was fetched, or the file that `[cloudflare] refresh` names.
+    Refreshed,
 }
 
 /// The networks that the set `cloudflare` stands for.
@@ -82,4 +84,35 @@ pub struct CloudflareRanges {
     /// Day on which Cloudflare's own list was like that; `null` for one of the file.
     #[schema(required)]
     pub as_of: Option<String>,
+    /// Networks among them that the latest list lacks: they stay for seven days.
+    pub leaving: Vec<LeavingRange>,
+    /// How it is kept up to date; `null` when it is not.
+    #[schema(required)]
+    pub refresh: Option<CloudflareRefresh>,
+}
+
+/// A network that is about to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeavingRange {
+    /// The network.
+    pub network: String,
+    /// When it was missed first.
+    #[schema(value_type = String, format = DateTime)]
+    pub absent_since: Timestamp,
+}
+
+/// How the list of Cloudflare's networks is kept up to date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CloudflareRefresh {
+    /// URL or file.
+    pub from: String,
+    /// As of when the latest list was that was taken; `null` as long as there was none, and the bundled one is in use.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub confirmed_at: Option<Timestamp>,
+    /// When the latest attempt ended; `null` before the first of this process.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub checked_at: Option<Timestamp>,
+    /// Why it failed, or why the list was refused; `null` when it was taken.
+    #[schema(required)]
+    pub error: Option<String>,
 }

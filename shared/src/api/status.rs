@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::drift::DriftSummary;
+use super::policy::CloudflareRefresh;
 use super::probe::{Health, Probe};
 
 /// A daemon as it is. Times are RFC 3339 in UTC, numbers carry their unit in the name.
@@ -41,10 +42,14 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub probes: Vec<Probe>,
-    /// Date of the bundled list of Cloudflare's networks; `null` when the configuration brings its own.
+    /// Day of the list of Cloudflare's networks; `null` when the configuration brings its own.
     #[serde(default)]
     #[schema(required)]
     pub cloudflare_ranges_as_of: Option<String>,
+    /// How that list is kept up to date; `null` when it is not.
+    #[serde(default)]
+    #[schema(required)]
+    pub cloudflare_refresh: Option<CloudflareRefresh>,
     /// Packets that the firewall refused, by the counter that refused them.
     pub refused_packets: BTreeMap<String, u64>,
     /// Datagrams and packets that the tunnel dropped, by reason.

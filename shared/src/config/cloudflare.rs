@@ -1,9 +1,11 @@
-//! Where Cloudflare calls from, and what it forwards.
+//! Where Cloudflare calls from, and what it forwards: what came with the program. How newer lists are judged is in
+//! [`crate::cloudflare`].
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::common::AddressSet;
+use super::common::{AddressSet, Endpoint};
+use super::refresh::Refresh;
 use super::value::parse_network;
 
 /// Name of the built-in set.
@@ -57,10 +59,39 @@ pub fn networks() -> Vec<IpNetwork> {
     networks
 }
 
-/// What the set `cloudflare` stands for where these are the sets: the file's own list, or else the bundled one.
-pub fn in_use(sets: &[AddressSet]) -> Vec<IpNetwork> {
-    let own = sets.iter().find(|set| set.name == SET_NAME);
-    own.map_or_else(networks, |set| set.networks.clone())
+/// What a configuration says of the set `cloudflare`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranges {
+    /// What it stands for as long as nothing is refreshed: the file's own list, or else the bundled one.
+    pub networks: Vec<IpNetwork>,
+    /// Where newer lists come from; `None` when that is switched off, the file has its own list, or nothing names the set.
+    pub refresh: Option<Refresh>,
+    /// Networks of ours. Whoever called from there would be taken for Cloudflare.
+    pub ours: Vec<IpNetwork>,
+}
+
+impl Ranges {
+    /// Of a configuration with these sets, of which those that nothing names are left out.
+    pub(super) fn new(
+        sets: &[AddressSet],
+        refresh: Option<&Refresh>,
+        ours: impl IntoIterator<Item = IpNetwork>,
+    ) -> Self {
+        let set = sets.iter().find(|set| set.name == SET_NAME);
+        Self {
+            networks: set.map_or_else(networks, |set| set.networks.clone()),
+            refresh: set.and(refresh.cloned()),
+            ours: ours.into_iter().collect(),
+        }
+    }
+}
+
+/// The address of an endpoint that is one.
+pub(super) fn network_of(endpoint: &Endpoint) -> Option<IpNetwork> {
+    match endpoint {
+        Endpoint::Address(socket) => Some(IpNetwork::from(socket.ip())),
+        Endpoint::Name { .. } => None,
+    }
 }
 
 /// Whether an address is one of Cloudflare's.

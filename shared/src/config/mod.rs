@@ -5,7 +5,7 @@
 //!
 //! 1. `document`: TOML → tables and values that know their place; unknown keys and wrong types are refused
 //! 2. [`value`]: the text of one value → its type
-//! 3. `fields` and `sources` (both files), `gateway::draft`, `lan_server::draft`: every key of every table → a draft
+//! 3. `fields`, `sources` and `refresh` (both files), `gateway::draft`, `lan_server::draft`: every key of every table → a draft
 //! 4. `check` (both files), `gateway::check`, `lan_server::check`: what has to fit together
 //! 5. [`gateway`], [`lan_server`], [`common`]: the checked types that the draft turns into
 //!
@@ -19,6 +19,7 @@ pub mod error;
 mod fields;
 pub mod gateway;
 pub mod lan_server;
+mod refresh;
 mod report;
 mod sources;
 pub mod toml_text;
@@ -29,6 +30,7 @@ pub use document::TableKeys;
 pub use error::{ConfigErrors, Diagnostic, Parsed};
 pub use gateway::Gateway;
 pub use lan_server::LanServer;
+pub use refresh::{ListUrl, Refresh};
 
 #[cfg(test)]
 mod tests;

@@ -142,6 +142,11 @@ impl Sets {
         self.lists.iter()
     }
 
+    /// Whether the file has a set of this name.
+    pub(super) fn defines(&self, name: &str) -> bool {
+        self.lists.contains_key(name)
+    }
+
     /// The networks of a set as far as they are known.
     pub(super) fn networks(&self, name: &str) -> Option<Vec<IpNetwork>> {
         match self.lists.get(name) {
@@ -196,7 +201,7 @@ impl Sets {
                 Sources::Listed { sets, .. } => names.extend(sets.iter().map(String::as_str)),
             }
         }
-        if self.lists.contains_key(cloudflare::SET_NAME) {
+        if self.defines(cloudflare::SET_NAME) {
             names.push(cloudflare::SET_NAME);
         }
         names.sort_unstable();

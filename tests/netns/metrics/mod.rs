@@ -47,7 +47,11 @@ fn page_of(world: &LightWorld) -> Result<Page> {
 }
 
 fn with_page(test: impl FnOnce(&mut LightWorld, &mut Edge, Page) -> Result<()>) {
-    let setup = Setup::new().expect("keys can be made");
+    let setup = Setup {
+        // It fails, which is a sample, too.
+        refresh: "/no/such/list".to_owned(),
+        ..Setup::new().expect("keys can be made")
+    };
     with_edge(setup, |world, edge| {
         let page = eventually(SOON, "services were tried", || {
             let page = page_of(world)?;

@@ -57,6 +57,8 @@ impl Reporter for Fake {
             networks: Vec::new(),
             source: RangesSource::File,
             as_of: None,
+            leaving: Vec::new(),
+            refresh: None,
         }
     }
 }
@@ -84,6 +86,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         publishes: Vec::new(),
         probes: Vec::new(),
         cloudflare_ranges_as_of: None,
+        cloudflare_refresh: None,
         refused_packets: std::collections::BTreeMap::new(),
         dropped_packets: std::collections::BTreeMap::new(),
         handshakes: std::collections::BTreeMap::new(),

@@ -169,6 +169,7 @@ fn services(page: &mut Page, status: &Status) {
         }
     }
     paths(page, status);
+    ranges(page, status);
     let help = "Packets to published ports from sources that may not call them.";
     let mut family = page.family("edge_origin_guard_dropped_total", Kind::Counter, help);
     for (counter, of) in GUARD {
@@ -204,13 +205,25 @@ fn paths(page: &mut Page, status: &Status) {
             family.sample(&[("gateway", gateway), ("vip", &vip)], up);
         }
     }
+}
+
+/// The day as long as no list was taken, then the second.
+fn ranges(page: &mut Page, status: &Status) {
+    let refresh = status.cloudflare_refresh.as_ref();
+    let confirmed_at = refresh.and_then(|refresh| refresh.confirmed_at);
+    let confirmed_at = confirmed_at.and_then(|at| u64::try_from(at.as_second()).ok());
     let as_of = status.cloudflare_ranges_as_of.as_deref();
-    let as_of = as_of.map(|day| unix_seconds(&format!("{day}T00:00:00Z")));
+    let as_of = confirmed_at.or_else(|| as_of.map(|day| unix_seconds(&format!("{day}T00:00:00Z"))));
     let help = "Age of the list that the set cloudflare stands for; missing when the configuration brings its own.";
     let mut family = page.family("edge_cloudflare_ranges_age_seconds", Kind::Gauge, help);
     if let Some(as_of) = as_of {
         let now = unix_seconds(&status.reported_at);
         family.sample(&[], now.saturating_sub(as_of));
+    }
+    let help = "Whether the latest attempt to refresh that list failed, or its list was refused; missing when it is not refreshed.";
+    let mut family = page.family("edge_cloudflare_refresh_failed", Kind::Gauge, help);
+    if let Some(refresh) = refresh {
+        family.sample(&[], u64::from(refresh.error.is_some()));
     }
 }
 

@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use shared::api::policy::CloudflareRefresh;
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Publish};
 
@@ -82,6 +83,12 @@ fn status() -> Status {
             probe("other", 443, ProbeState::Up),
         ],
         cloudflare_ranges_as_of: Some("1970-01-01".to_owned()),
+        cloudflare_refresh: Some(CloudflareRefresh {
+            from: "https://a.example/ips".to_owned(),
+            confirmed_at: None,
+            checked_at: None,
+            error: Some("the answer broke off".to_owned()),
+        }),
         refused_packets: counts(&[("guard_ipv4", 3), ("guard_ipv6", 0), ("refused", 5)]),
         dropped_packets: counts(&[("invalid_mac1", 4), ("no_room", 0)]),
         handshakes: counts(&[("completed", 6), ("given_up", 1), ("refused", 4)]),
@@ -197,7 +204,7 @@ fn value(page: &Parsed, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[test]
 fn every_family_is_described_and_no_series_is_there_twice() {
     let page = parsed(&text(&status(), &process()));
-    assert_eq!(page.len(), 28, "{:?}", page.keys());
+    assert_eq!(page.len(), 29, "{:?}", page.keys());
     let empty = page.iter().filter(|(_, (_, samples))| samples.is_empty());
     assert_eq!(empty.count(), 0);
 }
@@ -209,6 +216,7 @@ fn a_bare_status_makes_a_page_too() {
         publishes: Vec::new(),
         probes: Vec::new(),
         cloudflare_ranges_as_of: None,
+        cloudflare_refresh: None,
         refused_packets: BTreeMap::new(),
         dropped_packets: BTreeMap::new(),
         handshakes: BTreeMap::new(),
@@ -270,6 +278,7 @@ fn values_are_those_of_the_status() {
     for (name, labels, expected) in [
         ("edge_ready", &[][..], 1.0),
         ("edge_cloudflare_ranges_age_seconds", &[], 3600.0),
+        ("edge_cloudflare_refresh_failed", &[], 1.0),
         ("edge_firewall_protected", &[], 0.0),
         (handshake, &key("a="), 3481.0),
         (handshake, &key("b="), 0.0),
@@ -293,6 +302,25 @@ fn values_are_those_of_the_status() {
         ("process_resident_memory_bytes", &[], 10_000_000.0),
     ] {
         let found = value(&page, name, labels);
+        assert!((found - expected).abs() < f64::EPSILON, "{name}: {found}");
+    }
+}
+
+#[test]
+fn a_list_is_as_old_as_when_it_was_confirmed() {
+    let mut status = status();
+    status.cloudflare_refresh = Some(CloudflareRefresh {
+        from: "/etc/wg-edge/cloudflare.txt".to_owned(),
+        confirmed_at: "1970-01-01T00:59:00Z".parse().ok(),
+        checked_at: None,
+        error: None,
+    });
+    let page = parsed(&text(&status, &process()));
+    for (name, expected) in [
+        ("edge_cloudflare_ranges_age_seconds", 60.0),
+        ("edge_cloudflare_refresh_failed", 0.0),
+    ] {
+        let found = value(&page, name, &[]);
         assert!((found - expected).abs() < f64::EPSILON, "{name}: {found}");
     }
 }

@@ -14,6 +14,7 @@ use shared::plan::{Actual, Change, Desired, DriftKind, difference};
 use shared::wg::DeviceStatus;
 
 use crate::app;
+use crate::cloudflare;
 use crate::error::Failure;
 use crate::product::{Product, Settings};
 use crate::reconcile::Kernel;
@@ -40,7 +41,9 @@ pub async fn plan<P: Product>(
     running: Running<'_>,
 ) -> Result<Plan, Failure> {
     let settings = P::settings(&parsed.config);
-    let environment = app::environment(&settings, kernel.netlink()).await?;
+    // The list of a daemon that runs is the one that it has written down.
+    let ranges = cloudflare::Record::open(&settings.state_dir, &settings.cloudflare);
+    let environment = app::environment(&settings, kernel.netlink(), &ranges).await?;
     let model = P::model(&parsed.config, &environment, members);
     let preshared_keys = app::preshared_keys(&model)?;
     let desired = &model.desired;

@@ -31,6 +31,7 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     publishes(report, draft, &networks);
     roles(report, draft, &networks);
     check::sets(report, &draft.sets);
+    draft.refresh.check(report, &draft.sets);
 }
 
 /// The networks of the file that are not refused.

@@ -8,6 +8,7 @@ use crate::config::check::{Owned, keyed};
 use crate::config::common::{Endpoint, PortMap, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::refresh::{self, RefreshDraft};
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{Quoted, parse_name, parse_network};
@@ -27,6 +28,7 @@ pub const KEYS: &[TableKeys] = &[
             "publish",
             "role",
             "sets",
+            "cloudflare",
             "peer",
             "admin",
         ],
@@ -68,6 +70,11 @@ pub const KEYS: &[TableKeys] = &[
         keys: &[],
     },
     TableKeys {
+        table: "cloudflare",
+        repeated: false,
+        keys: &refresh::KEYS,
+    },
+    TableKeys {
         table: "peer",
         repeated: true,
         keys: &[
@@ -102,6 +109,7 @@ pub(super) struct Draft {
     pub(super) publishes: List<PublishDraft>,
     pub(super) roles: List<RoleDraft>,
     pub(super) sets: Sets,
+    pub(super) refresh: RefreshDraft,
     pub(super) peers: List<PeerDraft>,
     pub(super) admin: Result<AdminDraft, Reported>,
 }
@@ -163,6 +171,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         publishes: root.tables("publish").map(|table| publish(&table)),
         roles: root.tables("role").map(|table| role(&table)),
         sets: sources::sets(root),
+        refresh: refresh::refresh(root),
         peers: root.tables("peer").map(|table| peer(&table)),
         admin: root.table_or_empty("admin").map(|table| admin(&table)),
     }
@@ -267,6 +276,7 @@ impl Draft {
             publishes,
             roles,
             sets,
+            refresh,
             peers,
             admin,
         } = self;
@@ -276,6 +286,7 @@ impl Draft {
             tunnel: tunnel?.build(&dirs)?,
             lan_servers: lan_servers.try_map(|server| server.build(&dirs))?,
             roles: roles.try_map(RoleDraft::build)?,
+            refresh: refresh.build(&sets)?,
             sets: sets.build(
                 &publishes
                     .iter()

@@ -9,9 +9,13 @@ use ipnetwork::IpNetwork;
 
 pub use draft::KEYS;
 
-use super::common::{AddressSet, Endpoint, PortMap, Protocol, Service, SourceIp, Sources, Tunnel};
+use super::cloudflare::{self, Ranges};
+use super::common::{
+    AddressSet, Endpoint, InterfaceAddress, PortMap, Protocol, Service, SourceIp, Sources, Tunnel,
+};
 use super::document;
 use super::error::{ConfigErrors, Parsed};
+use super::refresh::Refresh;
 use crate::model::{InterfaceName, PublicKey};
 
 /// Configuration of the gateway.
@@ -33,6 +37,8 @@ pub struct Gateway {
     pub roles: Vec<Role>,
     /// Every set that a publish names, `cloudflare` included when it is used or defined.
     pub sets: Vec<AddressSet>,
+    /// Where newer lists of the set `cloudflare` come from; `None` when they don't.
+    pub refresh: Option<Refresh>,
     /// Static peers.
     pub peers: Vec<Peer>,
     /// Admin API.
@@ -47,6 +53,16 @@ impl Gateway {
             check::check(report, &draft);
             draft.build()
         })
+    }
+
+    /// What is said of the set `cloudflare`.
+    pub fn ranges(&self) -> Ranges {
+        let tunnel = self.tunnel.addresses.iter().map(InterfaceAddress::network);
+        let lan = self.lan_servers.iter().flat_map(|lan| &lan.networks);
+        let vips = self.publishes.iter().map(|publish| publish.vip.into());
+        let ours = tunnel.chain(lan.copied()).chain(vips);
+        let ours = ours.chain(cloudflare::network_of(&self.wan.endpoint));
+        Ranges::new(&self.sets, self.refresh.as_ref(), ours)
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     let services = (draft.access.items.iter()).flat_map(|access| owned(&access.label, &access.to));
     check::services_disjoint(report, services.collect());
     check::sets(report, &draft.sets);
+    draft.refresh.check(report, &draft.sets);
 }
 
 fn gateways(report: &Report<'_>, draft: &Draft) {

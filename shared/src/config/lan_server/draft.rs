@@ -7,6 +7,7 @@ use super::{Access, Gateway, LanServer, Publish};
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::refresh::{self, RefreshDraft};
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
 use crate::config::value::{PortError, Quoted};
@@ -25,6 +26,7 @@ pub const KEYS: &[TableKeys] = &[
             "publish",
             "access",
             "sets",
+            "cloudflare",
         ],
     },
     TableKeys {
@@ -60,6 +62,11 @@ pub const KEYS: &[TableKeys] = &[
         repeated: false,
         keys: &[],
     },
+    TableKeys {
+        table: "cloudflare",
+        repeated: false,
+        keys: &refresh::KEYS,
+    },
 ];
 
 const TUNNEL: TunnelDefaults = TunnelDefaults {
@@ -81,6 +88,7 @@ pub(super) struct Draft {
     pub(super) publishes: List<PublishDraft>,
     pub(super) access: List<AccessDraft>,
     pub(super) sets: Sets,
+    pub(super) refresh: RefreshDraft,
 }
 
 #[derive(Debug)]
@@ -121,6 +129,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         publishes: root.tables("publish").map(|table| publish(&table)),
         access: root.tables("access").map(|table| access(&table)),
         sets: sources::sets(root),
+        refresh: refresh::refresh(root),
     }
 }
 
@@ -177,11 +186,13 @@ impl Draft {
             publishes,
             access,
             sets,
+            refresh,
         } = self;
         let publishes = publishes.try_map(PublishDraft::build)?;
         Ok(LanServer {
             tunnel: tunnel?.build(&dirs)?,
             gateways: gateways.try_map(|gateway| gateway.build(&dirs))?,
+            refresh: refresh.build(&sets)?,
             sets: sets.build(
                 &publishes
                     .iter()

@@ -9,11 +9,13 @@ use ipnetwork::IpNetwork;
 
 pub use draft::KEYS;
 
+use super::cloudflare::{self, Ranges};
 use super::common::{
-    AddressSet, Endpoint, PortRange, Protocol, Service, SourceIp, Sources, Tunnel,
+    AddressSet, Endpoint, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Sources, Tunnel,
 };
 use super::document;
 use super::error::{ConfigErrors, Parsed};
+use super::refresh::Refresh;
 use crate::model::PublicKey;
 
 /// Configuration of the LAN end.
@@ -33,6 +35,8 @@ pub struct LanServer {
     pub access: Vec<Access>,
     /// Every set that a publish names.
     pub sets: Vec<AddressSet>,
+    /// Where newer lists of the set `cloudflare` come from; `None` when they don't.
+    pub refresh: Option<Refresh>,
 }
 
 impl LanServer {
@@ -43,6 +47,20 @@ impl LanServer {
             check::check(report, &draft);
             draft.build()
         })
+    }
+
+    /// What is said of the set `cloudflare`.
+    pub fn ranges(&self) -> Ranges {
+        let tunnel = self.tunnel.addresses.iter().map(InterfaceAddress::network);
+        let theirs = self.gateways.iter().flat_map(|gateway| {
+            let endpoint = cloudflare::network_of(&gateway.endpoint);
+            gateway.networks.iter().copied().chain(endpoint)
+        });
+        let vips = self.publishes.iter().map(|publish| publish.vip.into());
+        let services = self.access.iter().flat_map(|access| &access.to);
+        let services = services.map(|service| service.network);
+        let ours = tunnel.chain(theirs).chain(vips).chain(services);
+        Ranges::new(&self.sets, self.refresh.as_ref(), ours)
     }
 }
 

@@ -25,6 +25,10 @@ fn service(text: &str) -> Service {
     text.parse().unwrap()
 }
 
+fn cloudflare_itself() -> Refresh {
+    Refresh::Url("https://api.cloudflare.com/client/v4/ips".parse().unwrap())
+}
+
 fn cloudflare_set() -> AddressSet {
     AddressSet {
         name: "cloudflare".to_owned(),
@@ -78,6 +82,7 @@ fn the_gateway_example_of_the_interface_is_accepted() {
             allow: vec![service("10.17.5.10:6443/tcp"), service("10.17.3.11:53/udp")],
         }],
         sets: vec![cloudflare_set()],
+        refresh: Some(cloudflare_itself()),
         peers: vec![gateway::Peer {
             name: "alice".to_owned(),
             public_key: PUBLIC_KEYS[1].parse().unwrap(),
@@ -137,6 +142,7 @@ fn the_lan_server_example_of_the_interface_is_accepted() {
             source_ip: SourceIp::Masquerade,
         }],
         sets: vec![cloudflare_set()],
+        refresh: Some(cloudflare_itself()),
     };
     let parsed = lan_server(LAN_SERVER);
     assert_eq!(parsed.config, expected);
@@ -282,6 +288,7 @@ unused = ["203.0.113.0/24"]
     let names: Vec<_> = config.sets.iter().map(|set| set.name.as_str()).collect();
     assert_eq!(names, ["cloudflare", "office"]);
     assert_eq!(config.sets[0].networks, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(config.refresh, None, "nor is it refreshed");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod gateway_policy;
 mod lan_server_file;
 mod manual;
 mod property;
+mod refresh;
 
 use super::*;
 
