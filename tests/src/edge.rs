@@ -81,7 +81,7 @@ pub struct Setup {
     pub gateway_source_ip: &'static str,
     /// `source_ip` of the published services on the LAN end.
     pub lan_source_ip: &'static str,
-    /// `refresh` of `[cloudflare]` on both ends. Off: in no world is there an internet that could answer.
+    /// `refresh` of `[cloudflare]` on both ends. Off: in no world is there an internet that could answer. Empty leaves it out.
     pub refresh: String,
     /// Appended to `gateway.toml`.
     pub more_gateway: String,
@@ -208,7 +208,9 @@ source_ip = "masquerade"
     /// Cloudflare forwards none.
     fn write_publishes(&self, text: &mut String, callers: &str, source_ip: &str) {
         text.push_str("\n[sets]\noffice = [\"192.0.2.0/24\"]\n");
-        text.extend(["\n[cloudflare]\nrefresh = \"", &self.refresh, "\"\n"]);
+        if !self.refresh.is_empty() {
+            text.extend(["\n[cloudflare]\nrefresh = \"", &self.refresh, "\"\n"]);
+        }
         for (name, vip, protocol, ports, set) in [
             ("ingress", "10.17.5.30", "tcp", "80, 443", "cloudflare"),
             ("ingress6", "fd17:5::30", "tcp", "80, 443", "cloudflare"),

@@ -38,7 +38,10 @@ fn upgrade(from: &Path, connections: usize, order: [End; 2]) -> Result<Vec<Row>>
     };
     let world = LightWorld::new()?;
     let programs = [program("gateway")?, program("lan-server")?];
-    let mut edge = Edge::start_programs(&world, Setup::new()?, programs)?;
+    let mut setup = Setup::new()?;
+    // Versions before it know no such table.
+    setup.refresh.clear();
+    let mut edge = Edge::start_programs(&world, setup, programs)?;
     edge.gateway
         .command(&["peer", "add", PEER, "--role", "kube-admin"])?;
     let mut visitors = Visitors::come(&world, connections)?;
