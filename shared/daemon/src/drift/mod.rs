@@ -86,11 +86,12 @@ impl<P: Product> Watcher<P> {
         let start = Instant::now();
         let mut look = interval_at(start + LOOK_INTERVAL, LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first one at once: between the start and the first notification something may have happened.
-        let mut sweep = interval_at(start, SWEEP_INTERVAL);
+        let mut sweep = interval_at(start + SWEEP_INTERVAL, SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rested = start;
         self.open_watch();
+        // Between the daemon's own look at the kernel and this moment something may have happened.
+        self.look(FoundBy::Look).await;
         loop {
             let found_by = tokio::select! {
                 event = next(&mut self.watch) => {
