@@ -56,7 +56,8 @@ fn answered(log: &str) -> Vec<u32> {
     numbers.collect()
 }
 
-/// One run of iperf3 after the other until `done`; each is handed to `check`. Returns how many there were.
+/// One run of iperf3 after the other until `done`; each is handed to `check`. Returns how many there were. One of them may end
+/// without a sum: the last exchange of iperf3's two ends fails now and then on a busy machine, after all packets have come.
 fn measure(
     laptop: &Node,
     options: &[&str],
@@ -66,10 +67,16 @@ fn measure(
     let gateway = GATEWAY.to_string();
     let mut command = vec!["iperf3", "-J", "-c", &gateway, "-t", RUN_SECONDS];
     command.extend(options);
-    let mut runs = 0;
+    let (mut runs, mut without_sum) = (0, 0);
     while !done.load(Ordering::Relaxed) {
         let text = laptop.run(&command)?;
         let report: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let has_sum = |name| report.pointer(name).is_some();
+        if !has_sum("/end/sum") && !has_sum("/end/sum_received") {
+            without_sum += 1;
+            ensure!(without_sum == 1, "no sum again: {text}");
+            continue;
+        }
         check(&report).with_context(|| format!("run {runs} of {options:?}"))?;
         runs += 1;
     }
