@@ -208,7 +208,7 @@ fn what_somebody_adds_and_takes_away_besides_is_nobodys_drift() {
 }
 
 #[test]
-fn a_tunnel_whose_link_was_deleted_under_load_goes_on() {
+fn a_session_outlives_its_link() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         let sessions = |instance: &Instance| -> Result<Option<u64>> {
             let status = instance.status()?;

@@ -50,7 +50,7 @@ pub async fn plan<P: Product>(
     let actual = kernel.netlink().read(desired).await;
     let actual = actual.map_err(|error| Failure::other(&error))?;
     let changes = difference(desired, &actual);
-    let of_peers = peers::changes(&model, &preshared_keys, running.device);
+    let of_peers = peers::changes(&model.peers, &preshared_keys, running.device);
 
     let mut planned = of_peers.before;
     planned.extend(changes.before_ruleset.iter().map(of_kernel));

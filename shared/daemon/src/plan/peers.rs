@@ -1,12 +1,13 @@
-//! How the device differs from the peers of a model.
+//! How the device differs from the peers that it should have.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use shared::api::plan::{Action, PlannedChange};
 use shared::model::{PresharedKey, PublicKey};
 use shared::wg::{DeviceStatus, PeerStatus};
 
-use crate::model::{Model, PeerModel, PresharedKeyFrom};
+use crate::model::{PeerModel, PresharedKeyFrom};
 use crate::reconcile::PresharedKeys;
 
 /// Peers that go are taken out before the kernel's state changes, others come after it.
@@ -18,16 +19,15 @@ pub(super) struct Changes {
 
 /// What the device is to be told. Where a peer is, is none of it: it may roam.
 pub(super) fn changes(
-    model: &Model,
+    peers: &[Arc<PeerModel>],
     preshared_keys: &PresharedKeys,
     device: Option<&DeviceStatus>,
 ) -> Changes {
     let live = device.iter().flat_map(|device| &device.peers);
     let live: BTreeMap<PublicKey, &PeerStatus> = live.map(|peer| (peer.public_key, peer)).collect();
-    let wanted: BTreeSet<PublicKey> = model.peers.iter().map(|peer| peer.public_key).collect();
+    let wanted: BTreeSet<PublicKey> = peers.iter().map(|peer| peer.public_key).collect();
     // Which of a key and its successor has the networks by now only the device knows.
-    let in_rotation: BTreeSet<PublicKey> = model
-        .peers
+    let in_rotation: BTreeSet<PublicKey> = peers
         .iter()
         .filter_map(|peer| Some([peer.public_key, peer.succeeds?]))
         .flatten()
@@ -41,7 +41,7 @@ pub(super) fn changes(
         subject: format!("peer {}", peer.public_key),
         detail: format!("reaches {}", list(&peer.allowed_ips)),
     });
-    let after = model.peers.iter().filter_map(|peer| {
+    let after = peers.iter().filter_map(|peer| {
         let (action, detail) = match live.get(&peer.public_key) {
             None => (Action::Add, format!("reaches {}", list(&peer.allowed_ips))),
             Some(live) => {
@@ -121,10 +121,6 @@ fn list(networks: &[IpNetwork]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use shared::plan::{Desired, Ruleset};
-
     use super::*;
     use crate::model::PeerKind;
 
@@ -159,32 +155,14 @@ mod tests {
     }
 
     fn planned(wanted: Vec<PeerModel>, live: Vec<PeerStatus>) -> Vec<String> {
-        let model = Model {
-            interface: "edge0".parse().unwrap(),
-            desired: Desired {
-                protocol: 0,
-                links: Vec::new(),
-                addresses: Vec::new(),
-                routes: Vec::new(),
-                rules: Vec::new(),
-                sysctls: Vec::new(),
-                ruleset: Ruleset {
-                    table: "t".to_owned(),
-                    sets: Vec::new(),
-                    maps: Vec::new(),
-                    chains: Vec::new(),
-                },
-            },
-            peers: wanted.into_iter().map(Arc::new).collect(),
-            publishes: Vec::new(),
-        };
+        let wanted: Vec<_> = wanted.into_iter().map(Arc::new).collect();
         let device = DeviceStatus {
             private_key: None,
             listen_port: 1,
             fwmark: 0,
             peers: live,
         };
-        let changes = changes(&model, &PresharedKeys::new(), Some(&device));
+        let changes = changes(&wanted, &PresharedKeys::new(), Some(&device));
         let all = changes.before.iter().chain(&changes.after);
         all.map(|change| {
             let sign = change.action.sign();
