@@ -11,8 +11,8 @@ MAY = os.environ["WG_EDGE_MAY"]
 OPEN = {"/healthz", "/readyz"}
 # Reading that is more than the scope `read`.
 ADMIN = {"/v1/tokens", "/v1/tokens/{id}", "/v1/audit"}
-# POST, because of the secrets in its body; it changes nothing.
-READING_POSTS = {"/v1/peers/{id}/config", "/v1/peers/{id}/qr"}
+# POST, because of what their bodies carry (secrets, a configuration); they change nothing.
+READING_POSTS = {"/v1/peers/{id}/config", "/v1/peers/{id}/qr", "/v1/plan"}
 
 
 # Identifiers that were told, by what they name, newest last.
