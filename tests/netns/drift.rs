@@ -180,7 +180,9 @@ fn a_fight_is_left_after_five_rounds_and_told_everywhere() {
         route()?;
         let ready = api.call("GET", "/readyz", &[], &Value::Null)?;
         ensure!(ready.status == 200, "{ready:?}");
-        Ok(())
+        // And the minute of the fight is over for him.
+        run(vps, "ip route delete 10.17.5.0/24 dev edge0")?;
+        eventually(HEALED, "the route is back after a reload", route)
     });
 }
 

@@ -99,6 +99,7 @@ impl<P: Product> Report<P> {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = settings;
+        self.records.drifts.make_peace();
         self.readiness.forget().await;
     }
 

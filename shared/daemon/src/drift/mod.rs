@@ -161,6 +161,10 @@ impl<P: Product> Watcher<P> {
 
     async fn look(&mut self, found_by: FoundBy) {
         let plane = self.plane.lock().await;
+        if self.record.take_peace() {
+            self.heals = Heals::default();
+            self.said.clear();
+        }
         let healed = {
             let mut kernel = self.kernel.lock().await;
             let desired = &plane.model().desired;

@@ -17,6 +17,8 @@ struct State {
     found: BTreeMap<String, u64>,
     healed: u64,
     fought: Vec<String>,
+    /// Somebody has looked, and means what is configured.
+    is_peace: bool,
     latest: VecDeque<Drift>,
 }
 
@@ -53,6 +55,18 @@ impl Record {
                 )
             })
             .collect()
+    }
+
+    /// A configuration was taken: whoever did that has looked, so nothing of before counts as a fight.
+    pub fn make_peace(&self) {
+        let mut state = self.lock();
+        state.is_peace = true;
+        state.fought.clear();
+    }
+
+    /// Whether peace was made since this was last asked.
+    pub(super) fn take_peace(&self) -> bool {
+        std::mem::take(&mut self.lock().is_peace)
     }
 
     pub(super) fn note(&self, drift: Drift) {
@@ -152,5 +166,9 @@ mod tests {
         assert!(!problems[0].contains("frr"), "{problems:?}");
         assert_eq!(record.set_fought(&[]), fought);
         assert!(record.problems().is_empty());
+        record.set_fought(&fought);
+        record.make_peace();
+        assert!(record.problems().is_empty());
+        assert!(record.take_peace() && !record.take_peace());
     }
 }
