@@ -17,6 +17,7 @@
 //! | [`cloudflare`] | the list of Cloudflare's networks kept up to date |
 //! | [`readiness`] | whether all is as the configuration asks |
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
+//! | [`pressure`] | what runs short before anything fails |
 //! | [`probe`] | whether published services answer |
 //! | [`metrics`] | the status for Prometheus |
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
@@ -44,6 +45,7 @@ pub mod model;
 pub mod plan;
 pub mod plane;
 pub mod policy;
+pub mod pressure;
 pub mod probe;
 pub mod product;
 pub mod readiness;

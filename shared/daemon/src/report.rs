@@ -28,7 +28,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
-use crate::{cli, cloudflare, drift, plan};
+use crate::{cli, cloudflare, drift, plan, pressure};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -151,6 +151,10 @@ impl<P: Product> Report<P> {
         let problems = self.readiness.problems().await.to_vec();
         let firewall = self.firewall(&model).await;
         let ranges = self.ranges();
+        let conntrack = pressure::conntrack().unwrap_or_else(|error| {
+            warn!(error = %crate::error::chain(&error), "can't read how full the table of connections is");
+            None
+        });
         Ok(Status {
             product: P::NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -160,6 +164,7 @@ impl<P: Product> Report<P> {
             reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             ready: problems.is_empty(),
             problems,
+            warnings: conntrack.and_then(pressure::warning).into_iter().collect(),
             firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
             peers: peers(&device, &model),
@@ -175,6 +180,7 @@ impl<P: Product> Report<P> {
             handshakes: counters.handshakes_by_result(),
             applies: self.applies.by_result(),
             drift: self.records.drifts.summary(),
+            conntrack,
             io: counters.io_by_name(),
         })
     }

@@ -133,6 +133,9 @@ impl Screen {
         for problem in &status.problems {
             self.sentence(2, &format!("! {problem}"));
         }
+        for warning in &status.warnings {
+            self.sentence(2, &format!("warning: {warning}"));
+        }
         let interface = &status.interface;
         let name = self.paint(BOLD, &interface.name);
         let line = format!(
@@ -368,6 +371,7 @@ mod tests {
             reported_at: "2026-11-22T22:20:29Z".to_owned(),
             ready: true,
             problems: Vec::new(),
+            warnings: Vec::new(),
             firewall_protected: false,
             interface: Interface {
                 name: "edge0".to_owned(),
@@ -415,6 +419,7 @@ mod tests {
                 healed: 2,
                 fought: Vec::new(),
             },
+            conntrack: None,
             io: BTreeMap::new(),
         }
     }

@@ -30,6 +30,10 @@ pub struct Status {
     pub ready: bool,
     /// What is wrong now, in sentences; empty when nothing is.
     pub problems: Vec<String>,
+    /// What works still and needs somebody to look at it, in sentences.
+    #[serde(default)]
+    #[schema(required)]
+    pub warnings: Vec<String>,
     /// Whether our firewall table is protected from other programs (Linux 6.9); otherwise a foreign flush removes it.
     pub firewall_protected: bool,
     /// The tunnel interface.
@@ -66,8 +70,21 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub drift: DriftSummary,
+    /// How full the kernel's table of connections is; `null` where it tracks none.
+    #[serde(default)]
+    #[schema(required)]
+    pub conntrack: Option<Conntrack>,
     /// Traffic between kernel and tunnel, by kind.
     pub io: BTreeMap<String, u64>,
+}
+
+/// The kernel's table of connections, of this network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Conntrack {
+    /// Connections in it (`nf_conntrack_count`).
+    pub entries: u64,
+    /// Connections for which there is room (`nf_conntrack_max`); 0 is no limit.
+    pub limit: u64,
 }
 
 /// The tunnel interface.

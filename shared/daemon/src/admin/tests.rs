@@ -73,6 +73,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         reported_at: "2026-11-22T22:19:30Z".to_owned(),
         ready: problems.is_empty(),
         problems: problems.iter().map(ToString::to_string).collect(),
+        warnings: Vec::new(),
         firewall_protected: true,
         interface: Interface {
             name: "edge0".to_owned(),
@@ -92,6 +93,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         handshakes: std::collections::BTreeMap::new(),
         applies: std::collections::BTreeMap::new(),
         drift: shared::api::drift::DriftSummary::default(),
+        conntrack: None,
         io: std::collections::BTreeMap::new(),
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use shared::api::drift::DriftSummary;
 use shared::api::probe::ProbeState;
-use shared::api::status::{Peer, Status};
+use shared::api::status::{Conntrack, Peer, Status};
 
 pub use process::Process;
 
@@ -54,6 +54,7 @@ fn device(page: &mut Page, status: &Status) {
     let help = "Configurations and changes of peers that were put in place, or failed and were taken back.";
     counters(page, name, help, "result", &status.applies);
     drift(page, &status.drift);
+    conntrack(page, status.conntrack);
     let interface = &status.interface;
     let port = interface.listen_port.to_string();
     let labels = [
@@ -70,6 +71,19 @@ fn device(page: &mut Page, status: &Status) {
         "The WireGuard device.",
     )
     .sample(&labels, 1);
+}
+
+/// As the node exporter has them, which not every host runs.
+fn conntrack(page: &mut Page, conntrack: Option<Conntrack>) {
+    let Some(Conntrack { entries, limit }) = conntrack else {
+        return;
+    };
+    let help = "Connections that the kernel tracks.";
+    page.family("edge_conntrack_entries", Kind::Gauge, help)
+        .sample(&[], entries);
+    let help = "Connections for which it has room; new ones are dropped beyond.";
+    page.family("edge_conntrack_entries_limit", Kind::Gauge, help)
+        .sample(&[], limit);
 }
 
 fn drift(page: &mut Page, drift: &DriftSummary) {

@@ -58,6 +58,7 @@ fn status() -> Status {
         reported_at: "1970-01-01T01:00:00Z".to_owned(),
         ready: true,
         problems: Vec::new(),
+        warnings: Vec::new(),
         firewall_protected: false,
         interface: Interface {
             name: "edge0".to_owned(),
@@ -98,6 +99,7 @@ fn status() -> Status {
             healed: 5,
             fought: vec!["route 10.17.5.0/24 table 254".to_owned()],
         },
+        conntrack: None,
         io: counts(&[("tun_writes", 9)]),
     }
 }
@@ -221,6 +223,7 @@ fn a_bare_status_makes_a_page_too() {
         dropped_packets: BTreeMap::new(),
         handshakes: BTreeMap::new(),
         applies: BTreeMap::new(),
+        conntrack: None,
         io: BTreeMap::new(),
         ..status()
     };
