@@ -23,6 +23,7 @@ mod documented;
 mod drift;
 mod failover;
 mod fd_store;
+mod floods;
 mod footprint;
 mod guard;
 mod interop;
