@@ -18,6 +18,7 @@ keepalived    keepalived
 nginx         nginx-light
 curl          curl
 conntrack     conntrack
+iptables      iptables
 tcpdump       tcpdump
 ping          iputils-ping
 ethtool       ethtool
