@@ -283,13 +283,37 @@ impl fmt::Display for LiveExpr {
     }
 }
 
-/// Reads an instruction; `sets` resolves the names that the kernel gave to anonymous sets.
-pub(crate) fn decode(raw: &BorrowedExpression<'_>, sets: &BTreeMap<&str, &SetState>) -> LiveExpr {
+/// Reads an instruction; `sets` resolves the names that the kernel gave to anonymous sets. It can be two: for a range of values
+/// nft 1.1 writes `range` where 1.0 wrote two comparisons, as we do.
+pub(crate) fn decode(
+    raw: &BorrowedExpression<'_>,
+    sets: &BTreeMap<&str, &SetState>,
+) -> Vec<LiveExpr> {
+    if let Some(both) = decode_range(raw) {
+        return both.map(LiveExpr::Known).into();
+    }
     let name = raw.name();
-    match decode_known(&name, raw, sets) {
+    vec![match decode_known(&name, raw, sets) {
         Some(expr) => LiveExpr::Known(expr),
         None => LiveExpr::Foreign(name),
-    }
+    }]
+}
+
+/// `[ range eq reg 1 FIRST LAST ]`
+fn decode_range(raw: &BorrowedExpression<'_>) -> Option<[Expr; 2]> {
+    let is_ours = raw.get(&attr::range::SREG)? == REG_1
+        && raw.get(&attr::range::OP)? == libc::NFT_RANGE_EQ.unsigned_abs();
+    let compare = |op: i32, data| Expr::Cmp {
+        op: op.unsigned_abs(),
+        data,
+    };
+    let (first, last) = (raw.get(&attr::range::FROM)?, raw.get(&attr::range::TO)?);
+    is_ours.then(|| {
+        [
+            compare(libc::NFT_CMP_GTE, first),
+            compare(libc::NFT_CMP_LTE, last),
+        ]
+    })
 }
 
 /// The value of an anonymous counter; `None` for every other instruction.

@@ -277,7 +277,7 @@ fn read_rules(
             let mut counts = Vec::new();
             let rule = Rule::parse(message, |raw| {
                 counts.extend(decode_count(raw));
-                expressions.push(decode(raw, &sets));
+                expressions.extend(decode(raw, &sets));
             })?;
             if let Some(chain) = chains.iter_mut().find(|c| c.name == rule.chain) {
                 chain.rules.push(LiveRule {

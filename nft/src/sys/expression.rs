@@ -70,6 +70,12 @@ pub(crate) mod attribute {
             OP: u32 = NFTNL_EXPR_CMP_OP,
             DATA: Vec<u8> = NFTNL_EXPR_CMP_DATA,
         }
+        range c"range" {
+            SREG: u32 = NFTNL_EXPR_RANGE_SREG,
+            OP: u32 = NFTNL_EXPR_RANGE_OP,
+            FROM: Vec<u8> = NFTNL_EXPR_RANGE_FROM_DATA,
+            TO: Vec<u8> = NFTNL_EXPR_RANGE_TO_DATA,
+        }
         bitwise c"bitwise" {
             SREG: u32 = NFTNL_EXPR_BITWISE_SREG,
             DREG: u32 = NFTNL_EXPR_BITWISE_DREG,

@@ -3,7 +3,7 @@ use nft::{Applied, Nftables, matches};
 use shared::plan::Ruleset;
 
 use crate::rulesets::{edges, every_part, gateway, lan};
-use crate::world::{in_namespace, list, load, without_flags};
+use crate::world::{comparable, in_namespace, list, load};
 
 /// Our listing, the text, and the listing of what `nft -f` made of the text, are the same.
 fn assert_same_as_nft(ruleset: &Ruleset) {
@@ -24,8 +24,8 @@ fn assert_same_as_nft(ruleset: &Ruleset) {
         assert_eq!(matches(ruleset, &live), Ok(()));
         list(&ruleset.table)
     });
-    assert_eq!(without_flags(&ours), without_flags(&theirs.unwrap()));
-    assert_eq!(without_flags(&ours), without_flags(&ruleset.to_string()));
+    assert_eq!(comparable(&ours), comparable(&theirs.unwrap()));
+    assert_eq!(comparable(&ours), comparable(&ruleset.to_string()));
 }
 
 #[test]

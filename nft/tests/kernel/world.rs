@@ -105,12 +105,44 @@ pub(crate) fn drop_capabilities() {
     assert_eq!(result, 0, "capset: {}", std::io::Error::last_os_error());
 }
 
-/// A listing without what the flags of an owner add: a line of flags, and an empty line or a comment with the owner.
-pub(crate) fn without_flags(listing: &str) -> String {
+/// A listing without what depends on the owner and on nft's version: a line of flags, an empty line or a comment with the
+/// owner, and where lines of elements break.
+pub(crate) fn comparable(listing: &str) -> String {
+    const CONTINUED: &str = ",\n\t\t\t     ";
     let (_, body) = listing.split_once('\n').unwrap();
     let body = body
         .strip_prefix("\tflags owner")
         .and_then(|rest| rest.split_once('\n'))
         .map_or(body, |(_, rest)| rest);
-    body.trim_start_matches('\n').to_owned()
+    let body = body.trim_start_matches('\n').replace(CONTINUED, ", ");
+    // nft 1.1 knows the name of this priority at every hook.
+    let body = body.replace(
+        "nat hook output priority -100;",
+        "nat hook output priority dstnat;",
+    );
+    let lines = body.split('\n').map(with_whole_masks);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `ct mark != 0x01000000/8` → `ct mark & 0xff000000 != 0x01000000`, as nft 1.1 says it.
+fn with_whole_masks(line: &str) -> String {
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    for at in 1..words.len() {
+        let prefix = words[at].split_once('/');
+        let Some((value, bits)) = prefix.filter(|(value, _)| value.starts_with("0x")) else {
+            continue;
+        };
+        let mask = u32::MAX << (32 - bits.parse::<u32>().unwrap());
+        let compared = if words[at - 1] == "!=" {
+            format!("& {mask:#010x} != {value}")
+        } else {
+            format!("& {mask:#010x} == {value}")
+        };
+        words[at] = compared;
+        if words[at - 1] == "!=" {
+            words[at - 1].clear();
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
 }
