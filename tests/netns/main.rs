@@ -16,6 +16,7 @@ mod api_refused;
 mod api_repeats;
 mod api_secrets;
 mod api_undisturbed;
+mod apply;
 mod bare_device;
 mod cloudflare;
 mod configuration;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
-use shared::config::cloudflare::Ranges;
 use shared::model::PrivateKey;
 use shared::plan::Conflict;
 use shared::wg::DeviceChange;
@@ -22,18 +21,20 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::gate::Gate;
+use crate::apply::request::{Ask, Requests};
+use crate::apply::{self, Applier, First};
 use crate::datapath::{self, Datapath};
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Environment, Model, PresharedKeyFrom};
-use crate::plane::{InPlace, Next, Plane};
+use crate::plane::{InPlace, Plane};
 use crate::probe::{self, Probes};
 use crate::product::{Product, Service, Settings, Wan};
 use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::{Records, Report};
 use crate::status::Reporter;
 use crate::watchdog::Watchdog;
-use crate::{admin, cli, cloudflare, drift, fd_store, resolve, uapi};
+use crate::{admin, cloudflare, drift, fd_store, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,11 +56,9 @@ pub async fn run<P: Product>(config_path: &Path) -> Result<(), Failure> {
 
 /// A running daemon. Fields are dropped in this order.
 struct App<P: Product> {
-    config_path: PathBuf,
     report: Arc<Report<P>>,
-    ranges: Arc<cloudflare::Record>,
-    /// Told of each configuration that is taken.
-    wanted: watch::Sender<Ranges>,
+    applier: Applier<P>,
+    requests: Requests,
     endpoints: Endpoints,
     tasks: Tasks,
     service: <P::Service as Service<P>>::Running,
@@ -70,7 +69,6 @@ struct App<P: Product> {
 
 /// Background tasks; ended when dropped.
 struct Tasks {
-    resolve: JoinHandle<()>,
     uapi: JoinHandle<()>,
     probe: JoinHandle<()>,
     drift: JoinHandle<()>,
@@ -80,7 +78,6 @@ struct Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.resolve.abort();
         self.uapi.abort();
         self.probe.abort();
         self.drift.abort();
@@ -91,11 +88,19 @@ impl Drop for Tasks {
 
 impl<P: Product> App<P> {
     async fn start(config_path: &Path) -> Result<Self, Failure> {
-        let loaded = cli::load::<P>(config_path)?;
+        let First {
+            parsed: loaded,
+            text,
+            settings,
+            record,
+            instead,
+        } = apply::first::<P>(config_path)?;
+        if let Some(instead) = instead {
+            error!("{instead}");
+        }
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
-        let settings = P::settings(&loaded.config);
 
         // What the machine must offer, before anything is made.
         process::disable_core_dumps().map_err(|error| Failure::environment(&error))?;
@@ -162,7 +167,6 @@ impl<P: Product> App<P> {
         if let Some(queue) = to_leave {
             fd_store::leave(&queue);
         }
-        let resolve = tokio::spawn(resolve::run(model.peers.clone(), datapath.control()));
         let plane = Plane::new(InPlace {
             kernel: Arc::new(Mutex::new(kernel)),
             control: datapath.control(),
@@ -181,17 +185,33 @@ impl<P: Product> App<P> {
         let wanted = watch::Sender::new(plane.lock().await.settings().cloudflare.clone());
         let refresh = cloudflare::run(Arc::clone(&plane), Arc::clone(&ranges), wanted.subscribe());
         let refresh = tokio::spawn(refresh);
+        let latest = apply::Latest::default();
         let records = Records {
-            probes,
+            probes: Arc::clone(&probes),
             drifts,
             ranges: Arc::clone(&ranges),
+            apply: Arc::clone(&latest),
         };
         let report = Report::new(&plane, config_path.to_owned(), records, SystemTime::now());
         let report = Arc::new(report.await);
+        let applier = Applier::new(apply::Parts {
+            config_path: config_path.to_owned(),
+            running: text.into(),
+            plane: Arc::clone(&plane),
+            report: Arc::clone(&report),
+            probes,
+            ranges,
+            wanted,
+            record,
+            latest,
+        });
+        let applier = applier.await;
+        let (desk, requests) = apply::request::desk();
         let config = Arc::clone(plane.lock().await.config());
         let started = service.start(Arc::clone(&plane), config).await;
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
-        let (router, _) = admin::router(P::NAME, reporter, started.routes);
+        let routes = started.routes.merge(admin::apply::routes(desk));
+        let (router, _) = admin::router(P::NAME, reporter, routes);
         let mut servers = vec![admin::server::serve_unix(
             admin,
             admin::behind(Gate::unix(), router.clone()),
@@ -202,7 +222,6 @@ impl<P: Product> App<P> {
             servers.push(admin::server::serve_tcp(listener, router));
         }
         let tasks = Tasks {
-            resolve,
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             probe,
             drift,
@@ -210,10 +229,9 @@ impl<P: Product> App<P> {
             servers,
         };
         Ok(Self {
-            config_path: config_path.to_owned(),
             report,
-            ranges,
-            wanted,
+            applier,
+            requests,
             endpoints,
             tasks,
             service: started.running,
@@ -244,6 +262,11 @@ impl<P: Product> App<P> {
                     notify(&[NotifyState::Ready]);
                 }
                 _ = signals.hangup.recv() => self.reload().await,
+                Some(request) = self.requests.recv() => self.answer(request).await,
+                () = self.applier.due() => {
+                    self.applier.give_up().await;
+                    self.write_status().await;
+                }
                 _ = signals.terminate.recv() => break Ok(()),
                 _ = signals.interrupt.recv() => break Ok(()),
                 _ = status.tick() => self.write_status().await,
@@ -254,14 +277,16 @@ impl<P: Product> App<P> {
         };
         notify(&[NotifyState::Stopping]);
         self.remember_endpoints().await;
+        self.applier.stop().await;
         let settings = self.plane.lock().await.settings().clone();
         let Self {
+            applier,
             tasks,
             service,
             datapath,
             ..
         } = self;
-        drop(tasks);
+        drop((applier, tasks));
         P::Service::stop(service).await;
         datapath.stop();
         for file in runtime_files(&settings, P::NAME) {
@@ -278,17 +303,10 @@ impl<P: Product> App<P> {
         outcome
     }
 
-    /// Take the configuration as it is now, and put the kernel right even when it has not changed: key files may have, and
-    /// others may have removed something. On any error the running configuration stays.
+    /// SIGHUP. On any error the running configuration stays.
     async fn reload(&mut self) {
         notify_reloading();
-        let outcome = self.try_reload().await;
-        let plane = self.plane.lock().await;
-        plane.applies().count(outcome.is_ok());
-        let settings = plane.settings().clone();
-        drop(plane);
-        self.report.look_again(settings).await;
-        match outcome {
+        match self.applier.reload(&self.endpoints).await {
             Ok(()) => info!("configuration taken"),
             Err(failure) => {
                 for line in failure.to_string().lines() {
@@ -302,41 +320,18 @@ impl<P: Product> App<P> {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn try_reload(&mut self) -> Result<(), Failure> {
-        let loaded = cli::load::<P>(&self.config_path)?;
-        let settings = P::settings(&loaded.config);
-        let mut plane = self.plane.lock().await;
-        if let Some(what) = needs_restart(plane.settings(), &settings) {
-            return Err(Failure::Configuration(format!(
-                "{}: {what} can't change while the daemon runs; restart it",
-                self.config_path.display()
-            )));
+    async fn answer(&mut self, request: apply::request::Request) {
+        let changes = !matches!(request.ask, Ask::Show);
+        let answer = self
+            .applier
+            .answer(request.ask, &request.by, &self.endpoints);
+        let answer = answer.await;
+        // Who does not wait any more does not want to know.
+        let _gone = request.answer.send(answer);
+        if changes {
+            self.write_status().await;
+            process::return_freed_memory();
         }
-        let environment = environment(
-            &settings,
-            plane.kernel().lock().await.netlink(),
-            &self.ranges,
-        )
-        .await?;
-        let model = P::model(&loaded.config, &environment, plane.members());
-        let preshared_keys = preshared_keys(&model)?;
-        let peers = model.peers.clone();
-        let wanted = settings.cloudflare.clone();
-        let next = Next {
-            settings,
-            environment,
-            config: loaded.config,
-            preshared_keys,
-            model,
-        };
-        for conflict in plane.reload(next, &self.endpoints).await? {
-            warn!("{conflict}");
-        }
-        drop(plane);
-        self.wanted.send_replace(wanted);
-        self.tasks.resolve.abort();
-        self.tasks.resolve = tokio::spawn(resolve::run(peers, self.datapath.control()));
-        Ok(())
     }
 
     async fn say_ready(&self) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Applies {
     ok: AtomicU64,
     failed: AtomicU64,
+    rolled_back: AtomicU64,
 }
 
 impl Applies {
@@ -17,9 +18,19 @@ impl Applies {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// `ok` and `failed`.
+    /// Count a configuration that was applied and taken back.
+    pub fn count_rollback(&self) {
+        self.rolled_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `ok`, `failed` and `rolled_back`.
     pub fn by_result(&self) -> BTreeMap<String, u64> {
-        [("ok", &self.ok), ("failed", &self.failed)]
+        let counters = [
+            ("ok", &self.ok),
+            ("failed", &self.failed),
+            ("rolled_back", &self.rolled_back),
+        ];
+        counters
             .into_iter()
             .map(|(result, counter)| (result.to_owned(), counter.load(Ordering::Relaxed)))
             .collect()

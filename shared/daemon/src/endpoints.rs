@@ -10,7 +10,7 @@ use shared_os::atomic_file;
 use tracing::warn;
 
 /// Endpoints by peer, as they stand in `state_dir/endpoints.json`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoints {
     path: PathBuf,
     known: BTreeMap<PublicKey, SocketAddr>,

@@ -10,7 +10,7 @@
 //! | [`datapath`] | the data plane: worker thread, TUN, UDP |
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
-//! | [`applies`] | how often that worked |
+//! | [`apply`], [`applies`] | who takes configurations, for good or on trial; how often that worked |
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`plan`] | what a reload would do |
 //! | [`deviation`], [`drift`] | what others have changed since; that it is put right |
@@ -29,6 +29,7 @@
 pub mod admin;
 pub mod app;
 pub mod applies;
+pub mod apply;
 pub mod bare;
 pub mod cli;
 pub mod cloudflare;

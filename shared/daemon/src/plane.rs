@@ -66,7 +66,7 @@ pub struct Next<P: Product> {
     /// The host.
     pub environment: Environment,
     /// The configuration.
-    pub config: P::Config,
+    pub config: Arc<P::Config>,
     /// Keys that it names files for.
     pub preshared_keys: PresharedKeys,
     /// What follows, with the members of now.
@@ -111,6 +111,11 @@ impl<P: Product> Plane<P> {
     /// What is added to the configuration.
     pub fn members(&self) -> &P::Members {
         &self.members
+    }
+
+    /// Keys that the configuration names files for.
+    pub fn preshared_keys(&self) -> &PresharedKeys {
+        &self.preshared_keys
     }
 
     /// What is in place.
@@ -232,7 +237,7 @@ impl<P: Product> Plane<P> {
             Ok(conflicts) => {
                 self.settings = next.settings;
                 self.environment = next.environment;
-                self.config = Arc::new(next.config);
+                self.config = next.config;
                 self.preshared_keys = next.preshared_keys;
                 self.set_model(next.model);
                 Ok(conflicts)

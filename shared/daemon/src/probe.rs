@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use shared::api::probe::{Health, Probe, ProbeState};
 use shared::config::common::Protocol;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::model::{Model, PublishModel};
@@ -34,6 +34,7 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Default)]
 pub struct Probes {
     found: Mutex<BTreeMap<SocketAddr, Found>>,
+    again: Notify,
 }
 
 /// The latest attempt.
@@ -42,6 +43,7 @@ struct Found {
     outcome: Result<Duration, String>,
     since: SystemTime,
     checked_at: SystemTime,
+    began: Instant,
 }
 
 impl Probes {
@@ -63,7 +65,20 @@ impl Probes {
         summary(&probes)
     }
 
-    fn note(&self, target: SocketAddr, outcome: Result<Duration, String>, now: SystemTime) {
+    /// Try all at once: something was changed on the way.
+    pub fn try_again(&self) {
+        self.again.notify_one();
+    }
+
+    /// Whether the latest attempt began after this moment.
+    pub fn is_tried_since(&self, target: SocketAddr, moment: std::time::Instant) -> bool {
+        let found = self.lock();
+        let latest = found.get(&target);
+        latest.is_some_and(|latest| latest.began.into_std() > moment)
+    }
+
+    fn note(&self, target: SocketAddr, attempt: Attempt, now: SystemTime) {
+        let Attempt { outcome, began } = attempt;
         let mut found = self.lock();
         let before = found.get(&target);
         let lasting = before.filter(|before| before.outcome.is_ok() == outcome.is_ok());
@@ -72,6 +87,7 @@ impl Probes {
             outcome,
             since,
             checked_at: now,
+            began,
         };
         found.insert(target, latest);
     }
@@ -83,6 +99,13 @@ impl Probes {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Found>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One attempt to open a connection.
+#[derive(Debug)]
+struct Attempt {
+    began: Instant,
+    outcome: Result<Duration, String>,
 }
 
 /// Try what each model publishes, until the task is aborted or the model's owner is gone.
@@ -107,9 +130,9 @@ pub async fn run(mut model: watch::Receiver<Arc<Model>>, probes: Arc<Probes>) {
         let mut attempts = stream::iter(ready)
             .map(|target| async move { (target, connect(target).await) })
             .buffer_unordered(AT_ONCE);
-        while let Some((target, outcome)) = attempts.next().await {
-            let pause = pause(outcome.is_ok());
-            probes.note(target, outcome, SystemTime::now());
+        while let Some((target, attempt)) = attempts.next().await {
+            let pause = pause(attempt.outcome.is_ok());
+            probes.note(target, attempt, SystemTime::now());
             due.insert(target, Instant::now() + pause);
         }
         let next = due.values().min().copied();
@@ -121,6 +144,7 @@ pub async fn run(mut model: watch::Receiver<Arc<Model>>, probes: Arc<Probes>) {
         };
         tokio::select! {
             changed = model.changed() => if changed.is_err() { return },
+            () = probes.again.notified() => due.clear(),
             () = wait => {}
         }
     }
@@ -143,16 +167,17 @@ fn targets(publish: &PublishModel) -> impl Iterator<Item = SocketAddr> + use<> {
 }
 
 /// How long it takes to open a connection, or why none could be opened.
-async fn connect(target: SocketAddr) -> Result<Duration, String> {
+async fn connect(target: SocketAddr) -> Attempt {
     let began = Instant::now();
-    match timeout(TIMEOUT, TcpStream::connect(target)).await {
+    let outcome = match timeout(TIMEOUT, TcpStream::connect(target)).await {
         Ok(Ok(_closed_at_once)) => Ok(began.elapsed()),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err("connection refused: nobody listens there".to_owned())
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-    }
+    };
+    Attempt { began, outcome }
 }
 
 /// Give or take a tenth, so that many ends don't try the same service at the same moment.
@@ -231,6 +256,20 @@ mod tests {
         }
     }
 
+    fn took(milliseconds: u64) -> Attempt {
+        Attempt {
+            began: Instant::now(),
+            outcome: Ok(Duration::from_millis(milliseconds)),
+        }
+    }
+
+    fn failed(why: &str) -> Attempt {
+        Attempt {
+            outcome: Err(why.to_owned()),
+            ..took(0)
+        }
+    }
+
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
@@ -252,18 +291,19 @@ mod tests {
         let health = || probes.health(&service).unwrap();
         assert_eq!(health().state, ProbeState::Unknown);
         let target = |port| SocketAddr::new(service.vip, port);
-        probes.note(target(80), Ok(Duration::from_millis(3)), at(1));
+        let before = std::time::Instant::now();
+        probes.note(target(80), took(3), at(1));
         assert_eq!(health().state, ProbeState::Unknown, "half of it");
-        probes.note(target(443), Ok(Duration::from_millis(5)), at(2));
-        probes.note(target(80), Ok(Duration::from_millis(4)), at(11));
+        probes.note(target(443), took(5), at(2));
+        probes.note(target(80), took(4), at(11));
         let up = health();
         assert_eq!(
             (up.state, up.connect_milliseconds),
             (ProbeState::Up, Some(5))
         );
         assert_eq!(up.since.as_deref(), Some("1970-01-01T00:00:02Z"));
-        probes.note(target(443), Err("no answer".to_owned()), at(12));
-        probes.note(target(443), Err("refused".to_owned()), at(14));
+        probes.note(target(443), failed("no answer"), at(12));
+        probes.note(target(443), failed("refused"), at(14));
         let down = health();
         assert_eq!(
             (down.state, down.connect_milliseconds),
@@ -274,6 +314,9 @@ mod tests {
         let each = probes.of(std::slice::from_ref(&service));
         let states: Vec<_> = each.iter().map(|probe| (probe.port, probe.state)).collect();
         assert_eq!(states, [(80, ProbeState::Up), (443, ProbeState::Down)]);
+        assert!(probes.is_tried_since(target(80), before));
+        assert!(!probes.is_tried_since(target(80), std::time::Instant::now()));
+        assert!(!probes.is_tried_since(target(81), before), "never");
     }
 
     #[test]

@@ -243,8 +243,8 @@ fn objection(from: &Desired, to: &Desired, changes: &Changes, actual: &Actual) -
 pub type PresharedKeys = BTreeMap<PathBuf, PresharedKey>;
 
 /// Make the device hold exactly the peers of `model`. A peer that stays keeps its session; an endpoint that did not
-/// change since `previous` is left where the peer roamed to. At start there is no `previous`, and `last_endpoints` tells
-/// where peers were whose address is not in the configuration.
+/// change since `previous` is left where the peer roamed to. At start there is no `previous`; `last_endpoints` tells
+/// where peers were that come and whose address is not in the configuration.
 pub async fn apply_peers(
     control: &Control,
     model: &Model,
@@ -258,6 +258,8 @@ pub async fn apply_peers(
     for peer in &mut change.peers {
         if !known.contains_key(&peer.public_key) && peer.endpoint.is_none() {
             peer.endpoint = last_endpoints.of(&peer.public_key);
+            // At a start all are called, once packets may pass.
+            peer.initiate_handshake = previous.is_some() && peer.endpoint.is_some();
         }
     }
     match control.apply(change).await {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
+use shared::api::apply::Apply;
 use shared::api::drift::Drift;
 use shared::api::plan::Plan;
 use shared::api::policy::CloudflareRanges;
@@ -28,7 +29,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
-use crate::{cli, cloudflare, drift, plan, pressure};
+use crate::{apply, cli, cloudflare, drift, plan, pressure};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -65,6 +66,8 @@ pub struct Records {
     pub drifts: Arc<drift::Record>,
     /// Cloudflare's networks.
     pub ranges: Arc<cloudflare::Record>,
+    /// What became of the latest configuration on trial.
+    pub apply: apply::Latest,
 }
 
 impl<P: Product> Report<P> {
@@ -112,6 +115,22 @@ impl<P: Product> Report<P> {
         };
         let _up_or_late = tokio::time::timeout(patience, up).await;
         self.readiness.forget().await;
+    }
+
+    /// What is wrong now, as `/readyz` knows it.
+    pub async fn problems_now(&self) -> Problems {
+        self.readiness.problems().await
+    }
+
+    /// The latest attempts at published services.
+    pub fn probes_now(&self) -> Vec<Probe> {
+        let model = Arc::clone(&self.model.borrow());
+        self.records.probes.of(&model.publishes)
+    }
+
+    fn latest_apply(&self) -> Option<Apply> {
+        let latest = self.records.apply.lock();
+        latest.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn publishes_now(&self) -> Vec<Publish> {
@@ -179,6 +198,7 @@ impl<P: Product> Report<P> {
             dropped_packets: counters.dropped_by_reason(),
             handshakes: counters.handshakes_by_result(),
             applies: self.applies.by_result(),
+            apply: self.latest_apply(),
             drift: self.records.drifts.summary(),
             conntrack,
             io: counters.io_by_name(),
@@ -259,8 +279,7 @@ impl<P: Product> Reporter for Report<P> {
     }
 
     fn probes(&self) -> Vec<Probe> {
-        let model = Arc::clone(&self.model.borrow());
-        self.records.probes.of(&model.publishes)
+        self.probes_now()
     }
 
     fn plan(

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use shared::api::apply::{Apply, ApplyState};
 use shared::api::drift::{Drift, DriftSummary};
 use shared::api::plan::Plan;
 use shared::api::policy::CloudflareRanges;
@@ -79,6 +80,22 @@ fn render_in(status: &Status, colour: bool, columns: usize) -> String {
     screen.text
 }
 
+/// That the configuration file is not, or not for good, what runs.
+fn trial(apply: &Apply) -> Option<String> {
+    match apply.state {
+        ApplyState::Pending => Some(format!(
+            "the configuration is on trial: unless it is confirmed, that of before comes back at {}",
+            apply.confirm_by.strftime("%H:%M:%S UTC")
+        )),
+        ApplyState::Confirmed => None,
+        ApplyState::RolledBack => Some(format!(
+            "the configuration that was applied at {} was rolled back: {}",
+            apply.applied_at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            apply.reason.as_deref().unwrap_or("nobody confirmed it")
+        )),
+    }
+}
+
 /// Text that fits into its columns. Cut first, coloured then: a terminal counts no colours.
 struct Screen {
     text: String,
@@ -135,6 +152,9 @@ impl Screen {
         }
         for warning in &status.warnings {
             self.sentence(2, &format!("warning: {warning}"));
+        }
+        if let Some(sentence) = status.apply.as_ref().and_then(trial) {
+            self.sentence(2, &sentence);
         }
         let interface = &status.interface;
         let name = self.paint(BOLD, &interface.name);
@@ -414,6 +434,7 @@ mod tests {
             dropped_packets: BTreeMap::from([("invalid_mac1".to_owned(), 0)]),
             handshakes: BTreeMap::new(),
             applies: BTreeMap::new(),
+            apply: None,
             drift: DriftSummary {
                 found: BTreeMap::from([("link".to_owned(), 0), ("route".to_owned(), 3)]),
                 healed: 2,

@@ -2,6 +2,7 @@
 //!
 //! Answers are objects in snake case, times are RFC 3339 in UTC, numbers carry their unit in the name. In requests what does
 //! not parse as a value of its kind (a key, an address, a time) stays text: the server names every wrong field at once.
+pub mod apply;
 pub mod audit;
 pub mod drift;
 pub mod event;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::apply::Apply;
 use super::drift::DriftSummary;
 use super::policy::CloudflareRefresh;
 use super::probe::{Health, Probe};
@@ -62,10 +63,15 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub handshakes: BTreeMap<String, u64>,
-    /// Configurations and changes of peers that were put in place (`ok`) or not (`failed`) since the start.
+    /// Configurations and changes of peers that were put in place (`ok`) or not (`failed`), and configurations that were
+    /// applied and taken back (`rolled_back`), since the start.
     #[serde(default)]
     #[schema(required)]
     pub applies: BTreeMap<String, u64>,
+    /// The latest configuration that was applied on trial; `null` when there was none.
+    #[serde(default)]
+    #[schema(required)]
+    pub apply: Option<Apply>,
     /// What others have changed of links, addresses, routes, rules, switches and firewall table since the start.
     #[serde(default)]
     #[schema(required)]

@@ -3,6 +3,7 @@
 //! A request's route: [`server`] takes the connection → [`gate`] knows who sends it and refuses what must not get in →
 //! [`extract`] reads it → a handler → the answer, or a [`problem`]. Handlers never touch the kernel.
 pub mod actor;
+pub mod apply;
 mod body;
 pub mod client;
 pub mod extract;
@@ -205,11 +206,7 @@ async fn plan(
 ) -> ApiResult<Json<Plan>> {
     caller.require(Scope::Read)?;
     if request.file.is_some() && !matches!(caller.actor, Actor::Unix { .. }) {
-        let detail = "only by the unix socket may a file be named";
-        return Err(
-            ApiError::new(StatusCode::FORBIDDEN, "file_not_allowed", detail)
-                .with_hint("without `file` it is that of the daemon"),
-        );
+        return Err(ApiError::file_not_allowed());
     }
     match reporter.plan(request.file).await {
         Ok(plan) => Ok(Json(plan)),

@@ -88,6 +88,16 @@ impl ApiError {
         ))
     }
 
+    /// 403: what files there are is not told by the tunnel.
+    pub fn file_not_allowed() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "file_not_allowed",
+            "only by the unix socket may a file be named",
+        )
+        .with_hint("without `file` it is that of the daemon")
+    }
+
     /// 404.
     pub fn not_found(what: &str) -> Self {
         Self::new(

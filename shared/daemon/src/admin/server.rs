@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::Request;
@@ -38,6 +38,10 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// How long the listener rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(100);
+
+/// When the connection of a request was opened, as an extension of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened(pub Instant);
 
 /// Serve a unix socket until the task is aborted.
 pub fn serve_unix(listener: UnixListener, router: Router) -> JoinHandle<()> {
@@ -120,11 +124,13 @@ impl Connections {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let stream = Box::pin(stream);
+        let opened = Opened(Instant::now());
         self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut router = router.clone();
                 let (mut request, rest) = body::lend(request);
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(opened);
                 async move {
                     let answer = router.call(request).await.into_inner();
                     rest.drain().await;

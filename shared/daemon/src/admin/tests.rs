@@ -92,6 +92,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         dropped_packets: std::collections::BTreeMap::new(),
         handshakes: std::collections::BTreeMap::new(),
         applies: std::collections::BTreeMap::new(),
+        apply: None,
         drift: shared::api::drift::DriftSummary::default(),
         conntrack: None,
         io: std::collections::BTreeMap::new(),

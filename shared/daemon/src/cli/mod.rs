@@ -1,5 +1,6 @@
 //! The command line of both programs: arguments, and what all commands have in common. What only one of them does is its
 //! [`Product::Commands`].
+mod apply;
 pub mod config_file;
 mod context;
 mod generate;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 use shared::config::Parsed;
 use shared::model::InterfaceName;
 
+use crate::apply::guard;
 use crate::error::{EXIT_CODES, Failure};
 use crate::product::{Product, default_config_path};
 use crate::{app, bare, down, logging, status};
@@ -61,6 +63,16 @@ enum Command<C: Subcommand> {
         #[arg(long)]
         json: bool,
     },
+    /// Take the configuration file on trial, look whether everything still works, and keep it or go back
+    ///
+    /// The daemon goes back by itself unless the configuration is confirmed by a connection that was opened after it was in
+    /// place. This command confirms it when what was well before is well by then, and goes back when it is not. A reload
+    /// (SIGHUP) takes the file without a trial.
+    #[command(args_conflicts_with_subcommands = true, after_help = apply::EXIT_CODES)]
+    Apply(apply::Arguments),
+    /// The process that goes back when the daemon has died during a trial
+    #[command(hide = true)]
+    GuardApply(guard::Orders),
     /// Show tunnel, peers, published services and what was dropped
     Status {
         /// Print the status as JSON
@@ -142,6 +154,11 @@ fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<ExitCode, F
     let context = Context::<P>::new(config_path, arguments.socket);
     match arguments.command {
         Command::Plan { json } => return block_on(plan::run(&context, json)),
+        Command::Apply(arguments) => return block_on(apply::run(&context, arguments)),
+        Command::GuardApply(orders) => {
+            logging::init();
+            block_on(guard::run::<P>(&context.config_path, &orders))
+        }
         Command::Run => {
             logging::init();
             block_on(app::run::<P>(&context.config_path))
@@ -177,13 +194,23 @@ fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
 
 /// Read and check the configuration; errors come back as one line each.
 pub fn load<P: Product>(path: &Path) -> Result<Parsed<P::Config>, Failure> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    parse::<P>(&read(path)?, path)
+}
+
+/// The text of the configuration.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
         Failure::Configuration(format!(
-            "{file}: can't be read: {error}; name the file with --config PATH"
+            "{}: can't be read: {error}; name the file with --config PATH",
+            path.display()
         ))
-    })?;
-    P::parse(&text, &file).map_err(|errors| Failure::Configuration(errors.to_string()))
+    })
+}
+
+/// Check the text of the configuration that stands in this file.
+pub(crate) fn parse<P: Product>(text: &str, path: &Path) -> Result<Parsed<P::Config>, Failure> {
+    let parsed = P::parse(text, &path.display().to_string());
+    parsed.map_err(|errors| Failure::Configuration(errors.to_string()))
 }
 
 fn check<P: Product>(path: &Path, json: bool) -> Result<(), Failure> {

@@ -5,9 +5,10 @@ use axum::http::Method;
 use shared::api::plan::{Plan, PlanRequest};
 use shared_os::process;
 
-use super::output::{is_coloured, print, print_json};
+use super::output::{is_coloured, note, print, print_json};
 use super::{Context, load};
 use crate::admin::client::Call;
+use crate::apply::{self, First};
 use crate::error::Failure;
 use crate::plan;
 use crate::product::{Product, Service as _};
@@ -46,8 +47,15 @@ async fn of_daemon<P: Product>(context: &Context<P>) -> Result<Plan, Failure> {
 /// What a start would do.
 async fn of_start<P: Product>(context: &Context<P>) -> Result<Plan, Failure> {
     process::require_net_admin().map_err(|error| Failure::environment(&error))?;
-    let parsed = load::<P>(&context.config_path)?;
-    let settings = P::settings(&parsed.config);
+    let First {
+        parsed,
+        settings,
+        instead,
+        ..
+    } = apply::first::<P>(&context.config_path)?;
+    if let Some(instead) = instead {
+        note(&instead);
+    }
     let members = P::Service::look(&settings).await?;
     let mut kernel = Kernel::open(&settings.state_dir)?;
     plan::plan::<P>(&parsed, &members, &mut kernel, plan::Running::default()).await

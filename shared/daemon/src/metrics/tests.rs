@@ -94,6 +94,7 @@ fn status() -> Status {
         dropped_packets: counts(&[("invalid_mac1", 4), ("no_room", 0)]),
         handshakes: counts(&[("completed", 6), ("given_up", 1), ("refused", 4)]),
         applies: counts(&[("failed", 1), ("ok", 2)]),
+        apply: None,
         drift: DriftSummary {
             found: counts(&[("link", 0), ("route", 7)]),
             healed: 5,
@@ -223,6 +224,7 @@ fn a_bare_status_makes_a_page_too() {
         dropped_packets: BTreeMap::new(),
         handshakes: BTreeMap::new(),
         applies: BTreeMap::new(),
+        apply: None,
         conntrack: None,
         io: BTreeMap::new(),
         ..status()
