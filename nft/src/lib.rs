@@ -10,6 +10,7 @@
 //! | `compare` | what differs between the two, in words |
 //! | `change` | the steps from one to the other |
 //! | `transaction` | steps → one batch → the kernel's verdict on each step |
+//! | [`foreign`] | what tables of others do with packets of ours |
 //! | `netlink` | the socket, requests and answers |
 //! | `sys` | every call of libnftnl; all `unsafe` is there |
 //!
@@ -21,6 +22,7 @@ mod compare;
 mod compile;
 mod error;
 mod expr;
+pub mod foreign;
 mod live;
 mod matches;
 mod netlink;
@@ -31,6 +33,7 @@ mod transaction;
 use shared::plan::Ruleset;
 
 use change::Change;
+use foreign::Foreign;
 use live::{OWNER, PERSIST};
 use netlink::Netlink;
 use transaction::{Mode, Transaction, knows_table_flags};
@@ -163,6 +166,11 @@ impl Nftables {
     /// The named counters of a table; none if there is no such table.
     pub fn counters(&mut self, table: &str) -> Result<Vec<NamedCounter>, Error> {
         live::read_counters(&mut self.netlink, table)
+    }
+
+    /// The tables of others, as far as our packets pass through them; all but the one of this name.
+    pub fn foreign(&mut self, ours: &str) -> Result<Foreign, Error> {
+        Foreign::read(&mut self.netlink, ours)
     }
 
     /// Deletes a table with everything in it; `false` if there was none.

@@ -13,7 +13,7 @@ use crate::set::{ANONYMOUS, SetState};
 use crate::sys::{Chain, ChainHook, NoPayload, Object, Rule, Set, SetElements, Table, Verb};
 
 /// A foreign transaction between two dumps would mix two states: then everything is read again.
-const ATTEMPTS: u32 = 10;
+pub(crate) const ATTEMPTS: u32 = 10;
 
 /// `NFT_TABLE_F_DORMANT`, `…_OWNER`, `…_PERSIST` of `linux/netfilter/nf_tables.h`.
 pub(crate) const DORMANT: u32 = 0x1;
@@ -165,7 +165,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Option<Live>, Error> 
 }
 
 /// The number of the last transaction of anybody in this network namespace.
-fn generation(netlink: &mut Netlink) -> Result<u32, Error> {
+pub(crate) fn generation(netlink: &mut Netlink) -> Result<u32, Error> {
     let mut generation = None;
     let verb = Verb {
         message: libc::NFT_MSG_GETGEN,
@@ -322,7 +322,7 @@ fn read_objects(
     Ok((counters, others))
 }
 
-const fn dump(message: i32) -> Verb {
+pub(crate) const fn dump(message: i32) -> Verb {
     Verb {
         message,
         flags: libc::NLM_F_DUMP,

@@ -54,6 +54,7 @@ pub(crate) mod attribute {
         ct c"ct" {
             KEY: u32 = NFTNL_EXPR_CT_KEY,
             DREG: u32 = NFTNL_EXPR_CT_DREG,
+            DIR: u8 = NFTNL_EXPR_CT_DIR,
             SREG: u32 = NFTNL_EXPR_CT_SREG,
         }
         rt c"rt" {
@@ -79,6 +80,7 @@ pub(crate) mod attribute {
         bitwise c"bitwise" {
             SREG: u32 = NFTNL_EXPR_BITWISE_SREG,
             DREG: u32 = NFTNL_EXPR_BITWISE_DREG,
+            OP: u32 = NFTNL_EXPR_BITWISE_OP,
             LEN: u32 = NFTNL_EXPR_BITWISE_LEN,
             MASK: Vec<u8> = NFTNL_EXPR_BITWISE_MASK,
             XOR: Vec<u8> = NFTNL_EXPR_BITWISE_XOR,
@@ -130,6 +132,14 @@ pub(crate) mod attribute {
             PORT: u32 = NFTNL_EXPR_MASQ_REG_PROTO_MIN,
         }
         notrack c"notrack" {}
+        xt_match c"match" {
+            MATCH: String = NFTNL_EXPR_MT_NAME,
+            REVISION: u32 = NFTNL_EXPR_MT_REV,
+            INFO: Vec<u8> = NFTNL_EXPR_MT_INFO,
+        }
+        xt_target c"target" {
+            TARGET: String = NFTNL_EXPR_TG_NAME,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod counter;
 mod expression;
 mod rule;
 mod set;
+mod set_entry;
 mod socket;
 mod table;
 
@@ -31,11 +32,14 @@ pub(crate) use counter::{COUNTER, CounterObject, Object};
 pub(crate) use expression::{Attribute, BorrowedExpression, Expression, attribute};
 pub(crate) use rule::Rule;
 pub(crate) use set::{Element, ElementTarget, Set, SetElements, SetHeader};
+pub(crate) use set_entry::{SetEntry, parse_entries};
 pub(crate) use socket::Socket;
 pub(crate) use table::Table;
 
 /// The kernel's header of every nftables message is `nlmsghdr` (16 bytes) and `nfgenmsg` (4 bytes).
 const HEADERS_LEN: usize = 20;
+/// Where `nfgenmsg` begins.
+const NFGENMSG: usize = 16;
 
 /// A complete netlink message, aligned and long enough for libnftnl's parsers.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +60,11 @@ impl<'a> Message<'a> {
         Some(u32::from_be_bytes(value.try_into().ok()?))
     }
 
+    /// `NFPROTO_*` of what the message is about: the first byte of `nfgenmsg`.
+    pub(crate) fn family(self) -> u8 {
+        self.0.get(NFGENMSG).copied().unwrap_or_default()
+    }
+
     fn header(self) -> *const libc::nlmsghdr {
         self.0.as_ptr().cast()
     }
@@ -74,10 +83,28 @@ pub(crate) struct Verb {
 #[derive(Debug)]
 pub(crate) struct OpenMessage(*mut libc::nlmsghdr);
 
-/// Something that can be the payload of an nftables message of family `inet`.
+/// Something that can be the payload of an nftables message.
 pub(crate) trait Payload {
     /// Appends the attributes to the message.
     fn append(&self, message: &OpenMessage);
+
+    /// `NFPROTO_*` of the message: `inet` unless [`OfFamily`] says something else.
+    fn family(&self) -> u8 {
+        nftnl::ProtoFamily::Inet as u8
+    }
+}
+
+/// A payload for another family than `inet`; the family 0 of a dump means all of them.
+pub(crate) struct OfFamily<'a>(pub(crate) u8, pub(crate) &'a dyn Payload);
+
+impl Payload for OfFamily<'_> {
+    fn append(&self, message: &OpenMessage) {
+        self.1.append(message);
+    }
+
+    fn family(&self) -> u8 {
+        self.0
+    }
 }
 
 /// A message without attributes.
@@ -95,7 +122,7 @@ impl Payload for NoPayload {
 unsafe fn write(buffer: *mut c_void, seq: u32, verb: Verb, payload: &dyn Payload) {
     let kind = u16::try_from(verb.message).unwrap_or_default();
     let flags = u16::try_from(verb.flags).unwrap_or_default();
-    let family = nftnl::ProtoFamily::Inet as u16;
+    let family = u16::from(payload.family());
     // SAFETY: the caller vouches for the buffer; the header takes its first 20 bytes.
     let header =
         unsafe { sys::nftnl_nlmsg_build_hdr(buffer.cast::<c_char>(), kind, family, flags, seq) };

@@ -63,9 +63,13 @@ const INTERVAL_OPEN: [u8; 6] = {
 };
 
 impl Set {
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         // SAFETY: takes no arguments; the result is checked.
         Self(allocated(unsafe { sys::nftnl_set_alloc() }))
+    }
+
+    pub(super) const fn raw(&self) -> *mut sys::nftnl_set {
+        self.0.as_ptr()
     }
 
     /// All sets of a table: what a dump asks for.

@@ -7,6 +7,7 @@
 )]
 
 mod change;
+mod foreign;
 mod listing;
 mod ownership;
 mod random;
