@@ -36,6 +36,7 @@ pub mod backup;
 pub mod claims;
 pub mod cli;
 pub mod desired;
+mod expects;
 pub mod members;
 pub mod pairing;
 pub mod peers;
@@ -49,7 +50,7 @@ use shared_daemon::cli::Context;
 use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
 use shared_daemon::plane::Plane;
-use shared_daemon::product::{Product, Service, Settings, Started, Wan};
+use shared_daemon::product::{Expected, Product, Service, Settings, Started, Wan};
 use tokio::sync::Mutex;
 
 use members::Members;
@@ -92,6 +93,10 @@ impl Product for Gateway {
 
     fn model(config: &Self::Config, environment: &Environment, members: &Members) -> Model {
         desired::model(config, environment, members)
+    }
+
+    fn expected(config: &Self::Config, environment: &Environment) -> Expected {
+        expects::expected(config, environment)
     }
 
     async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {

@@ -3,13 +3,14 @@
 //! with [`desired::model`] in place of its policy.
 pub mod cli;
 pub mod desired;
+mod expects;
 mod join;
 
 use shared::config::{self, ConfigErrors, Parsed};
 use shared_daemon::cli::Context;
 use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
-use shared_daemon::product::{Product, Settings, Wan};
+use shared_daemon::product::{Expected, Product, Settings, Wan};
 
 /// The LAN end as a [`Product`].
 #[derive(Debug)]
@@ -47,6 +48,10 @@ impl Product for LanServer {
 
     fn model(config: &Self::Config, environment: &Environment, (): &()) -> Model {
         desired::model(config, environment)
+    }
+
+    fn expected(config: &Self::Config, environment: &Environment) -> Expected {
+        expects::expected(config, environment)
     }
 
     async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {

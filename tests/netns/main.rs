@@ -37,6 +37,7 @@ mod no_gap;
 mod pairing;
 mod path_mtu;
 mod plan;
+mod plan_warnings;
 mod probes;
 mod readiness;
 mod reload;

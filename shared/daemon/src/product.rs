@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use shared::config::cloudflare::Ranges;
+use shared::config::common::Endpoint;
 use shared::config::{ConfigErrors, Parsed};
 use shared::model::InterfaceName;
+use shared::plan::Flow;
 
 use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,11 +46,23 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
     /// What configuration and members ask for.
     fn model(config: &Self::Config, environment: &Environment, members: &Self::Members) -> Model;
 
+    /// What others on this host have to let pass for it to work.
+    fn expected(config: &Self::Config, environment: &Environment) -> Expected;
+
     /// Do one of the commands that only this program has.
     fn command(
         command: Self::Commands,
         context: &Context<Self>,
     ) -> impl Future<Output = Result<(), Failure>>;
+}
+
+/// What a configuration expects of the host beside what is made for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Packets that have to pass, one of each kind.
+    pub flows: Vec<Flow>,
+    /// Where datagrams are sent to, by us or to us.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// What a product does at run time beside carrying packets: the gateway manages peers.

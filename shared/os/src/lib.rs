@@ -9,6 +9,7 @@
 //! | [`process`] | one instance at a time, privileges, no core dumps |
 //! | [`key_file`] | secrets in files: permissions, creation |
 //! | [`atomic_file`] | files that are either the old or the new ones |
+//! | [`sockets`] | who waits for callers on this host |
 //! | [`random`] | random bytes for keys |
 //! | [`clock`] | the one place that reads the time |
 //! | [`sys`] | system calls, each behind a safe function |
@@ -22,6 +23,7 @@ pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod random;
+pub mod sockets;
 pub mod sys;
 pub mod sysctl;
 pub mod tun;

@@ -77,6 +77,11 @@ impl Action {
 pub struct PlanWarning {
     /// What kind of mistake, for programs.
     pub name: String,
-    /// What it is, and what to do.
+    /// What it is about: a chain, a port, a destination.
+    pub subject: String,
+    /// What it is.
     pub text: String,
+    /// A command that puts it right; `null` when there is more than one way.
+    #[schema(required)]
+    pub remedy: Option<String>,
 }

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | this | configuration and live state → [`Plan`] |
 //! | `peers` | the part about the WireGuard device, pure |
+//! | `warnings` | what on this host will not let it work |
 //! | `render` | a plan on a terminal |
 mod peers;
 mod render;
+mod warnings;
 
 use shared::api::plan::{Action, Plan, PlanWarning, PlannedChange};
 use shared::config::Parsed;
@@ -64,10 +66,22 @@ pub async fn plan<P: Product>(
         .iter()
         .map(|warning| PlanWarning {
             name: "configuration".to_owned(),
+            subject: "configuration".to_owned(),
             text: warning.to_string(),
+            remedy: None,
         })
         .collect();
     warnings.extend(of_neighbours(desired, &actual));
+    let expected = P::expected(&parsed.config, &environment);
+    let asked = warnings::Asked {
+        settings: &settings,
+        environment: &environment,
+        desired,
+        expected: &expected,
+        publishes: &model.publishes,
+        running,
+    };
+    warnings.extend(warnings::find(&asked, &actual, kernel).await?);
     let needs_restart = running
         .settings
         .and_then(|now| app::needs_restart(now, &settings));
@@ -160,6 +174,8 @@ fn of_neighbours(desired: &Desired, actual: &Actual) -> Vec<PlanWarning> {
             let neighbours = actual.neighbours_taken_by(wanted)?;
             Some(PlanWarning {
                 name: "neighbours_taken".to_owned(),
+                subject: format!("route {}", wanted.destination),
+                remedy: None,
                 text: format!(
                     "{} goes into {}, but the hosts next to this one are there: `{neighbours}`; they will not be reached any more",
                     wanted.destination, wanted.link

@@ -39,6 +39,9 @@ pub fn render(plan: &Plan, coloured: bool) -> String {
     }
     for warning in &plan.warnings {
         line(YELLOW, &format!("warning: {}", warning.text));
+        if let Some(remedy) = &warning.remedy {
+            line(PLAIN, &format!("    {remedy}"));
+        }
     }
     text.push_str(&sum(plan));
     text
@@ -79,8 +82,10 @@ mod tests {
             conflicts: vec!["somebody is there".to_owned()],
             needs_restart: Some("state_dir".to_owned()),
             warnings: vec![PlanWarning {
-                name: "configuration".to_owned(),
-                text: "file:1: odd".to_owned(),
+                name: "foreign_firewall".to_owned(),
+                subject: "inet filter forward".to_owned(),
+                text: "it drops".to_owned(),
+                remedy: Some("nft insert …".to_owned()),
             }],
         };
         assert_eq!(
@@ -89,7 +94,7 @@ mod tests {
              - b: ip route …\n\
              ! somebody is there\n\
              ! state_dir can't change while the daemon runs: it takes a restart\n\
-             warning: file:1: odd\n\
+             warning: it drops\n    nft insert …\n\
              1 to add, 0 to change, 1 to remove\n"
         );
         let coloured = render(&plan, true);

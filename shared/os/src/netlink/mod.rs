@@ -18,7 +18,8 @@ mod rule;
 mod watch;
 
 use shared::model::InterfaceName;
-use shared::plan::{Actual, Change, Desired, removal};
+use shared::plan::actual::{LOCAL_TABLE, MAIN_TABLE};
+use shared::plan::{Actual, Change, Desired, Host, LiveRoute, removal};
 use tokio::sync::Mutex;
 
 pub use address::LocalAddress;
@@ -104,6 +105,25 @@ impl Netlink {
         let mut connection = self.connection.lock().await;
         let everything = read::everything(&mut connection).await?;
         Ok(route::default_link(&everything.routes))
+    }
+
+    /// Links and routes, whoever made them.
+    pub async fn host(&self) -> Result<Host, ReadError> {
+        let mut connection = self.connection.lock().await;
+        let names = link::names(&mut connection)
+            .await
+            .map_err(ReadError::of("links"))?;
+        let routes = route::all(&mut connection, &names)
+            .await
+            .map_err(ReadError::of("routes"))?;
+        let seen = |route: &LiveRoute| matches!(route.table, MAIN_TABLE | LOCAL_TABLE);
+        Ok(Host {
+            links: names
+                .into_iter()
+                .map(|(index, name)| (name, index))
+                .collect(),
+            routes: routes.into_iter().filter(seen).collect(),
+        })
     }
 
     /// Every address of this host.
