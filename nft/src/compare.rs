@@ -1,5 +1,5 @@
 //! What differs between a table that is wanted and one that was read.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shared::plan::Ruleset;
@@ -149,6 +149,24 @@ pub fn matches(wanted: &Ruleset, live: &Live) -> Result<(), Vec<Difference>> {
     } else {
         Err(differences)
     }
+}
+
+/// Rules of the kernel's table that are rules of `ruleset`, as `nft` lists them, by chain and handle.
+pub fn rules_of<'a>(ruleset: &Ruleset, live: &'a Live) -> BTreeMap<(&'a str, u64), String> {
+    let Ok(program) = compile(ruleset) else {
+        return BTreeMap::new();
+    };
+    let mut found = BTreeMap::new();
+    for chain in &live.chains {
+        let known = program.chains.iter().find(|c| c.name == chain.name);
+        let known = known.map_or(&[][..], |chain| &chain.rules);
+        for rule in &chain.rules {
+            if let Some(known) = known.iter().find(|known| same_rule(known, rule)) {
+                found.insert((chain.name.as_str(), rule.handle), known.text.clone());
+            }
+        }
+    }
+    found
 }
 
 /// All differences, tables first, elements last.

@@ -39,7 +39,7 @@ use netlink::Netlink;
 use transaction::{Mode, Transaction, knows_table_flags};
 
 pub use change::Applied;
-pub use compare::{Difference, matches};
+pub use compare::{Difference, matches, rules_of};
 pub use compile::InvalidRuleset;
 pub use error::Error;
 pub use expr::Count;

@@ -116,6 +116,7 @@ fn what_a_changed_file_would_do_is_told_kind_by_kind_and_then_done() {
                 code == Some(if told.is_empty() { 0 } else { 2 }),
                 "{to}: {code:?} {text}"
             );
+            ensure!(!text.contains("not ours"), "{to}: {text}");
             for &(kind, action, subject) in told {
                 let mut changes = plan.changes.iter();
                 ensure!(

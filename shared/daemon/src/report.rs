@@ -214,6 +214,7 @@ impl<P: Product> Report<P> {
         let running = plan::Running {
             settings: Some(plane.settings()),
             device: Some(&device),
+            ruleset: Some(&plane.model().desired.ruleset),
         };
         let mut kernel = plane.kernel().lock().await;
         plan::plan::<P>(&parsed, plane.members(), &mut kernel, running).await

@@ -10,9 +10,12 @@ mod peers;
 mod render;
 mod warnings;
 
+use std::collections::BTreeMap;
+
+use nft::Difference;
 use shared::api::plan::{Action, Plan, PlanWarning, PlannedChange};
 use shared::config::Parsed;
-use shared::plan::{Actual, Change, Desired, DriftKind, difference};
+use shared::plan::{Actual, Change, Desired, DriftKind, Ruleset, difference};
 use shared::wg::DeviceStatus;
 
 use crate::app;
@@ -30,6 +33,8 @@ pub struct Running<'a> {
     pub settings: Option<&'a Settings>,
     /// Its device.
     pub device: Option<&'a DeviceStatus>,
+    /// Its firewall table.
+    pub ruleset: Option<&'a Ruleset>,
 }
 
 /// What it would take to put this configuration in place.
@@ -56,7 +61,7 @@ pub async fn plan<P: Product>(
 
     let mut planned = of_peers.before;
     planned.extend(changes.before_ruleset.iter().map(of_kernel));
-    planned.extend(of_table(kernel, desired)?);
+    planned.extend(of_table(kernel, desired, running.ruleset)?);
     planned.extend(changes.after_ruleset.iter().map(of_kernel));
     planned.extend(of_sockets(&settings, running.device));
     planned.extend(of_peers.after);
@@ -119,7 +124,11 @@ fn of_kernel(change: &Change) -> PlannedChange {
 }
 
 /// The whole table when there is none, else one change for each difference.
-fn of_table(kernel: &mut Kernel, desired: &Desired) -> Result<Vec<PlannedChange>, Failure> {
+fn of_table(
+    kernel: &mut Kernel,
+    desired: &Desired,
+    running: Option<&Ruleset>,
+) -> Result<Vec<PlannedChange>, Failure> {
     let ruleset = &desired.ruleset;
     let live = kernel.nftables().read(&ruleset.table);
     let live = live.map_err(|error| Failure::environment(&error))?;
@@ -135,10 +144,22 @@ fn of_table(kernel: &mut Kernel, desired: &Desired) -> Result<Vec<PlannedChange>
         return Ok(vec![change(Action::Add, detail)]);
     };
     let differences = nft::matches(ruleset, &live).err().unwrap_or_default();
+    let ours = running.map(|running| nft::rules_of(running, &live));
+    let ours = ours.unwrap_or_default();
     let changes = differences.iter();
     Ok(changes
-        .map(|difference| change(Action::Change, difference.to_string()))
+        .map(|difference| change(Action::Change, in_words(difference, &ours)))
         .collect())
+}
+
+/// A rule that goes is told as `nft` lists it, when it is one of those that the daemon has made.
+fn in_words(difference: &Difference, ours: &BTreeMap<(&str, u64), String>) -> String {
+    if let Difference::SurplusRule { chain, handle, .. } = difference {
+        if let Some(rule) = ours.get(&(chain.as_str(), *handle)) {
+            return format!("chain {chain} loses its rule `{rule}` (handle {handle})");
+        }
+    }
+    difference.to_string()
 }
 
 /// Port and mark. A port of 0 is any.
