@@ -1,8 +1,7 @@
 //! `lan-server`, the LAN end of wg-edge: policy and nothing else. What both ends are made of is in [`shared_daemon`];
 //! the two routes, packet and configuration, are written down hop by hop in the crate `gateway` and are the same here,
-//! with [`desired::model`] in place of its policy.
+//! with [`lan_policy::model`] in place of its policy.
 pub mod cli;
-pub mod desired;
 mod expects;
 mod join;
 
@@ -34,7 +33,7 @@ impl Product for LanServer {
             state_dir: config.state_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
             interface: config.tunnel.interface.clone(),
-            link_alias: desired::LINK_ALIAS,
+            link_alias: lan_policy::LINK_ALIAS,
             mtu: config.tunnel.mtu,
             listen_port: config.tunnel.listen_port,
             fwmark: config.tunnel.fwmark,
@@ -47,7 +46,7 @@ impl Product for LanServer {
     }
 
     fn model(config: &Self::Config, environment: &Environment, (): &()) -> Model {
-        desired::model(config, environment)
+        lan_policy::model(config, environment)
     }
 
     fn expected(config: &Self::Config, environment: &Environment) -> Expected {

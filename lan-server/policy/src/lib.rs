@@ -1,4 +1,6 @@
-//! This binary's policy: a checked configuration → the kernel state and the peers that it asks for. Pure.
+//! The policy of the LAN end: a checked configuration → the kernel state and the peers that it asks for. Pure.
+//!
+//! A crate of its own, since `lan-server` puts it in place and `gateway` asks it what the other end would let through.
 //!
 //! The LAN end decides for itself what the tunnel may reach: a stolen gateway can call published services and nothing
 //! else. What may flow is stated in `docs/security.md`; here is how.
