@@ -7,7 +7,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigErrors, Parsed};
+use super::error::{ConfigErrors, Parsed, Place};
 use super::report::{Field, List, Located, Report, Reported};
 use super::value::Quoted;
 
@@ -133,6 +133,11 @@ impl<'a> Table<'a> {
     /// Where the table begins.
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// The same as line and column.
+    pub(super) fn place(&self) -> Place {
+        self.report.place(self.at)
     }
 
     /// How messages name the table: `publish "ingress"`, `[tunnel]`.

@@ -26,6 +26,29 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// A place in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as it was named to the parser.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters (Unicode scalar values), counted from 1.
+    pub column: usize,
+}
+
+impl Place {
+    /// Something that is said of this place, without line breaks.
+    pub fn finding(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            file: self.file.clone(),
+            line: self.line,
+            column: self.column,
+            message: message.into().replace(['\n', '\r'], " "),
+        }
+    }
+}
+
 /// Everything that is wrong with a file, in the order of the file; at least one finding.
 ///
 /// `Display` prints one finding per line, without a final line break.

@@ -5,7 +5,7 @@
 //!
 //! 1. `document`: TOML → tables and values that know their place; unknown keys and wrong types are refused
 //! 2. [`value`]: the text of one value → its type
-//! 3. `fields`, `sources` and `refresh` (both files), `gateway::draft`, `lan_server::draft`: every key of every table → a draft
+//! 3. `fields`, `sources`, `refresh` and [`policy_test`] (both files), `gateway::draft`, `lan_server::draft`: every key of every table → a draft
 //! 4. `check` (both files), `gateway::check`, `lan_server::check`: what has to fit together
 //! 5. [`gateway`], [`lan_server`], [`common`]: the checked types that the draft turns into
 //!
@@ -19,6 +19,7 @@ pub mod error;
 mod fields;
 pub mod gateway;
 pub mod lan_server;
+pub mod policy_test;
 mod refresh;
 mod report;
 mod sources;
@@ -27,7 +28,7 @@ pub mod value;
 
 pub use address::is_private;
 pub use document::TableKeys;
-pub use error::{ConfigErrors, Diagnostic, Parsed};
+pub use error::{ConfigErrors, Diagnostic, Parsed, Place};
 pub use gateway::Gateway;
 pub use lan_server::LanServer;
 pub use refresh::{ListUrl, Refresh};

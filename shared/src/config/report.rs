@@ -4,7 +4,7 @@
 //! leave it alone instead of complaining about the consequences.
 use std::cell::RefCell;
 
-use super::error::{ConfigErrors, Diagnostic, Parsed};
+use super::error::{ConfigErrors, Diagnostic, Parsed, Place};
 
 /// A value and where it stands: the offset in bytes of its first character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,17 +143,19 @@ impl<'t> Report<'t> {
     fn diagnostics(&self, mut findings: Vec<Located<String>>) -> Vec<Diagnostic> {
         findings.sort_by_key(|finding| finding.at); // stable: findings about one place keep the order of the checks
         (findings.into_iter())
-            .map(|Located { value, at }| {
-                let line = self.line(at);
-                let line_start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-                Diagnostic {
-                    file: self.file.to_owned(),
-                    line,
-                    column: self.characters(line_start, at) + 1,
-                    message: value.replace(['\n', '\r'], " "),
-                }
-            })
+            .map(|Located { value, at }| self.place(at).finding(value))
             .collect()
+    }
+
+    /// Line and column of an offset.
+    pub(super) fn place(&self, at: usize) -> Place {
+        let line = self.line(at);
+        let line_start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        Place {
+            file: self.file.to_owned(),
+            line,
+            column: self.characters(line_start, at) + 1,
+        }
     }
 
     fn characters(&self, from: usize, to: usize) -> usize {

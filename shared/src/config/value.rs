@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::address::Shown;
 use super::common::{Endpoint, InterfaceAddress, PortMap, PortRange, Protocol, Service, SourceIp};
+use super::policy_test::Expectation;
 use crate::model::PublicKey;
 
 /// Longest name of a peer, service, role or set in characters: it stands in file names, labels and logs.
@@ -329,6 +330,22 @@ impl FromStr for SourceIp {
                 found: Quoted::text(text),
                 what: "a source_ip mode",
                 expected: "\"preserve\" or \"masquerade\"",
+            }),
+        }
+    }
+}
+
+impl FromStr for Expectation {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match text {
+            "allow" => Ok(Self::Allow),
+            "deny" => Ok(Self::Deny),
+            _ => Err(WordError {
+                found: Quoted::text(text),
+                what: "what a test can expect",
+                expected: "\"allow\" or \"deny\"",
             }),
         }
     }

@@ -10,6 +10,7 @@ use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::cloudflare;
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
 use crate::config::document::nearest;
+use crate::config::policy_test::{self, Peers};
 use crate::config::report::{Located, Report};
 use crate::config::value::Quoted;
 use crate::plan::ruleset::Family;
@@ -32,6 +33,11 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     roles(report, draft, &networks);
     check::sets(report, &draft.sets);
     draft.refresh.check(report, &draft.sets);
+    let names = draft
+        .identities()
+        .filter_map(|peer| peer.name.as_ref().ok());
+    let names: Vec<&str> = names.map(|name| name.value.as_str()).collect();
+    policy_test::check(report, &draft.tests.items, &draft.sets, Peers::Of(&names));
 }
 
 /// The networks of the file that are not refused.

@@ -8,6 +8,7 @@ use crate::config::check::{Owned, keyed};
 use crate::config::common::{Endpoint, PortMap, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::policy_test::{self, TestDraft};
 use crate::config::refresh::{self, RefreshDraft};
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
@@ -31,6 +32,7 @@ pub const KEYS: &[TableKeys] = &[
             "cloudflare",
             "peer",
             "admin",
+            "test",
         ],
     },
     TableKeys {
@@ -90,6 +92,11 @@ pub const KEYS: &[TableKeys] = &[
         repeated: false,
         keys: &["listen", "tokens"],
     },
+    TableKeys {
+        table: "test",
+        repeated: true,
+        keys: &policy_test::KEYS,
+    },
 ];
 
 const TUNNEL: TunnelDefaults = TunnelDefaults {
@@ -112,6 +119,7 @@ pub(super) struct Draft {
     pub(super) refresh: RefreshDraft,
     pub(super) peers: List<PeerDraft>,
     pub(super) admin: Result<AdminDraft, Reported>,
+    pub(super) tests: List<TestDraft>,
 }
 
 #[derive(Debug)]
@@ -174,6 +182,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         refresh: refresh::refresh(root),
         peers: root.tables("peer").map(|table| peer(&table)),
         admin: root.table_or_empty("admin").map(|table| admin(&table)),
+        tests: policy_test::tests(root),
     }
 }
 
@@ -279,6 +288,7 @@ impl Draft {
             refresh,
             peers,
             admin,
+            tests,
         } = self;
         let publishes = publishes.try_map(PublishDraft::build)?;
         Ok(Gateway {
@@ -286,6 +296,7 @@ impl Draft {
             tunnel: tunnel?.build(&dirs)?,
             lan_servers: lan_servers.try_map(|server| server.build(&dirs))?,
             roles: roles.try_map(RoleDraft::build)?,
+            tests: tests.try_map(|test| test.build(&sets))?,
             refresh: refresh.build(&sets)?,
             sets: sets.build(
                 &publishes

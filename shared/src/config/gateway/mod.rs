@@ -15,6 +15,7 @@ use super::common::{
 };
 use super::document;
 use super::error::{ConfigErrors, Parsed};
+use super::policy_test::PolicyTest;
 use super::refresh::Refresh;
 use crate::model::{InterfaceName, PublicKey};
 
@@ -43,6 +44,8 @@ pub struct Gateway {
     pub peers: Vec<Peer>,
     /// Admin API.
     pub admin: Admin,
+    /// What is to become of calls.
+    pub tests: Vec<PolicyTest>,
 }
 
 impl Gateway {

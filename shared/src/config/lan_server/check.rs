@@ -7,6 +7,7 @@ use super::draft::{Draft, GatewayDraft, PublishDraft};
 use crate::config::address::{self, Shown};
 use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::common::{Endpoint, SourceIp};
+use crate::config::policy_test::{self, Peers};
 use crate::config::report::{Located, Report};
 use crate::plan::ruleset::Family;
 
@@ -25,6 +26,7 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
     check::services_disjoint(report, services.collect());
     check::sets(report, &draft.sets);
     draft.refresh.check(report, &draft.sets);
+    policy_test::check(report, &draft.tests.items, &draft.sets, Peers::NotHere);
 }
 
 fn gateways(report: &Report<'_>, draft: &Draft) {

@@ -7,6 +7,7 @@ use super::{Access, Gateway, LanServer, Publish};
 use crate::config::common::{Endpoint, PortRange, Protocol, Service, SourceIp};
 use crate::config::document::{Table, TableKeys};
 use crate::config::fields::{self, Dirs, IdentityDraft, TunnelDefaults, TunnelDraft};
+use crate::config::policy_test::{self, TestDraft};
 use crate::config::refresh::{self, RefreshDraft};
 use crate::config::report::{Field, List, Located, Reported};
 use crate::config::sources::{self, Sets, SourcesDraft};
@@ -27,6 +28,7 @@ pub const KEYS: &[TableKeys] = &[
             "access",
             "sets",
             "cloudflare",
+            "test",
         ],
     },
     TableKeys {
@@ -67,6 +69,11 @@ pub const KEYS: &[TableKeys] = &[
         repeated: false,
         keys: &refresh::KEYS,
     },
+    TableKeys {
+        table: "test",
+        repeated: true,
+        keys: &policy_test::KEYS,
+    },
 ];
 
 const TUNNEL: TunnelDefaults = TunnelDefaults {
@@ -89,6 +96,7 @@ pub(super) struct Draft {
     pub(super) access: List<AccessDraft>,
     pub(super) sets: Sets,
     pub(super) refresh: RefreshDraft,
+    pub(super) tests: List<TestDraft>,
 }
 
 #[derive(Debug)]
@@ -130,6 +138,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
         access: root.tables("access").map(|table| access(&table)),
         sets: sources::sets(root),
         refresh: refresh::refresh(root),
+        tests: policy_test::tests(root),
     }
 }
 
@@ -187,11 +196,13 @@ impl Draft {
             access,
             sets,
             refresh,
+            tests,
         } = self;
         let publishes = publishes.try_map(PublishDraft::build)?;
         Ok(LanServer {
             tunnel: tunnel?.build(&dirs)?,
             gateways: gateways.try_map(|gateway| gateway.build(&dirs))?,
+            tests: tests.try_map(|test| test.build(&sets))?,
             refresh: refresh.build(&sets)?,
             sets: sets.build(
                 &publishes

@@ -15,6 +15,7 @@ use super::common::{
 };
 use super::document;
 use super::error::{ConfigErrors, Parsed};
+use super::policy_test::PolicyTest;
 use super::refresh::Refresh;
 use crate::model::PublicKey;
 
@@ -37,6 +38,8 @@ pub struct LanServer {
     pub sets: Vec<AddressSet>,
     /// Where newer lists of the set `cloudflare` come from; `None` when they don't.
     pub refresh: Option<Refresh>,
+    /// What is to become of calls.
+    pub tests: Vec<PolicyTest>,
 }
 
 impl LanServer {

@@ -94,6 +94,7 @@ fn the_gateway_example_of_the_interface_is_accepted() {
             listen: Some("10.17.0.1:8443".parse().unwrap()),
             tokens: true,
         },
+        tests: Vec::new(),
     };
     let parsed = gateway(GATEWAY);
     assert_eq!(parsed.config, expected);
@@ -143,6 +144,7 @@ fn the_lan_server_example_of_the_interface_is_accepted() {
         }],
         sets: vec![cloudflare_set()],
         refresh: Some(cloudflare_itself()),
+        tests: Vec::new(),
     };
     let parsed = lan_server(LAN_SERVER);
     assert_eq!(parsed.config, expected);

@@ -5,6 +5,7 @@ mod gateway_network;
 mod gateway_policy;
 mod lan_server_file;
 mod manual;
+mod policy_test;
 mod property;
 mod refresh;
 
