@@ -16,6 +16,7 @@
 //! | [`wg`] | the WireGuard device: peers, sessions, allowed IPs, timers, handshake limits |
 //! | [`uapi`] | WireGuard's cross-platform configuration protocol as text |
 //! | [`plan`] | desired and actual kernel state, their difference, the nftables ruleset as data |
+//! | [`simulate`] | what the rulesets of both ends do with a packet, without a kernel |
 #![warn(missing_docs)]
 
 pub mod api;
@@ -25,6 +26,7 @@ pub mod model;
 pub mod offload;
 pub mod pairing;
 pub mod plan;
+pub mod simulate;
 pub mod uapi;
 pub mod wg;
 pub mod wire;

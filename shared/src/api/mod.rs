@@ -15,6 +15,7 @@ pub mod problem;
 pub mod scope;
 pub mod status;
 pub mod token;
+pub mod trace;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

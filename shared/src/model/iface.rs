@@ -29,6 +29,17 @@ impl InterfaceName {
         Self("lo".to_owned())
     }
 
+    /// The link of the default route as long as nobody has looked which that is, by the word that stands for it in a
+    /// configuration; no tunnel can have this name.
+    pub fn of_default_route() -> Self {
+        Self("auto".to_owned())
+    }
+
+    /// A link into the LAN whose name does not matter.
+    pub fn into_lan() -> Self {
+        Self("lan".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -119,6 +119,11 @@ impl Family {
         }
     }
 
+    /// All addresses: `0.0.0.0/0` or `::/0`.
+    pub fn everything(self) -> IpNetwork {
+        self.network(0, 0)
+    }
+
     /// The last address as a number.
     const fn max(self) -> u128 {
         match self {
