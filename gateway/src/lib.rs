@@ -40,12 +40,16 @@ mod expects;
 pub mod members;
 pub mod pairing;
 pub mod peers;
+pub mod simulate;
 pub mod store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use shared::config::policy_test::PolicyTest;
 use shared::config::{self, ConfigErrors, Parsed};
+use shared::simulate::Simulation;
 use shared_daemon::cli::Context;
 use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
@@ -65,6 +69,8 @@ impl Product for Gateway {
     type Members = Members;
     type Service = PeerService;
     type Commands = cli::Commands;
+    type OtherEndFiles = simulate::LanServerFiles;
+    type OtherEnd = simulate::LanServers;
 
     const NAME: &'static str = "gateway";
     const ABOUT: &'static str =
@@ -97,6 +103,23 @@ impl Product for Gateway {
 
     fn expected(config: &Self::Config, environment: &Environment) -> Expected {
         expects::expected(config, environment)
+    }
+
+    fn tests(config: &Self::Config) -> &[PolicyTest] {
+        &config.tests
+    }
+
+    fn read_other_end(config: &Self::Config, files: &[PathBuf]) -> Result<Self::OtherEnd, Failure> {
+        simulate::read_lan_servers(config, files)
+    }
+
+    fn simulation(
+        config: &Self::Config,
+        environment: &Environment,
+        members: Option<&Members>,
+        lan_servers: &Self::OtherEnd,
+    ) -> Simulation {
+        simulate::simulation(config, environment, members, lan_servers)
     }
 
     async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {

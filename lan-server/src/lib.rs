@@ -5,11 +5,17 @@ pub mod cli;
 mod expects;
 mod join;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use shared::config::policy_test::PolicyTest;
 use shared::config::{self, ConfigErrors, Parsed};
+use shared::simulate::{Simulation, Site};
 use shared_daemon::cli::Context;
 use shared_daemon::error::Failure;
 use shared_daemon::model::{Environment, Model};
 use shared_daemon::product::{Expected, Product, Settings, Wan};
+use shared_daemon::simulation::NoFiles;
 
 /// The LAN end as a [`Product`].
 #[derive(Debug)]
@@ -20,6 +26,8 @@ impl Product for LanServer {
     type Members = ();
     type Service = ();
     type Commands = cli::Commands;
+    type OtherEndFiles = NoFiles;
+    type OtherEnd = ();
 
     const NAME: &'static str = "lan-server";
     const ABOUT: &'static str = "wg-edge lan-server: the LAN end, brings tunnel traffic to the services that it lets through";
@@ -51,6 +59,38 @@ impl Product for LanServer {
 
     fn expected(config: &Self::Config, environment: &Environment) -> Expected {
         expects::expected(config, environment)
+    }
+
+    fn tests(config: &Self::Config) -> &[PolicyTest] {
+        &config.tests
+    }
+
+    fn read_other_end(_: &Self::Config, files: &[PathBuf]) -> Result<(), Failure> {
+        match files {
+            [] => Ok(()),
+            [..] => Err(Failure::Other(
+                "a LAN server needs no file of another end: it decides for itself".to_owned(),
+            )),
+        }
+    }
+
+    fn simulation(
+        config: &Self::Config,
+        environment: &Environment,
+        _: Option<&()>,
+        (): &(),
+    ) -> Simulation {
+        Simulation {
+            site: Site::LanServer(lan_policy::simulate::lan_end(
+                config,
+                environment,
+                None,
+                &[],
+            )),
+            peers: BTreeMap::new(),
+            knows_all_peers: true,
+            cloudflare: environment.cloudflare.clone(),
+        }
     }
 
     async fn command(command: cli::Commands, context: &Context<Self>) -> Result<(), Failure> {

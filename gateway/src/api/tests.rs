@@ -11,11 +11,13 @@ use axum::http::{Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use shared::api::drift::Drift;
-use shared::api::plan::Plan;
+use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::{CloudflareRanges, RangesSource};
 use shared::api::probe::Probe;
 use shared::api::problem::{MEDIA_TYPE, Problem};
 use shared::api::status::{Publish, Status};
+use shared::api::trace::Trace;
+use shared::config::policy_test::{CallerName, Target};
 use shared_daemon::admin::gate::{Gate, Peer};
 use shared_daemon::admin::{behind, router as whole_router};
 use shared_daemon::error::Failure;
@@ -59,12 +61,24 @@ impl Reporter for NoStatus {
 
     fn plan(
         &self,
-        file: Option<PathBuf>,
+        request: PlanRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>> {
         let wrong = |file: PathBuf| Failure::Configuration(format!("{}:1: wrong", file.display()));
         Box::pin(std::future::ready(
-            file.map_or_else(|| Ok(Plan::default()), |file| Err(wrong(file))),
+            request
+                .file
+                .map_or_else(|| Ok(Plan::default()), |file| Err(wrong(file))),
         ))
+    }
+
+    fn trace(
+        &self,
+        _: CallerName,
+        _: Target,
+        _: Vec<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>> {
+        let nobody = Failure::Other("nobody is such a caller".to_owned());
+        Box::pin(std::future::ready(Err(nobody)))
     }
 
     fn drifts(&self) -> Vec<Drift> {
@@ -136,7 +150,7 @@ async fn routes_and_specification_agree() {
     let (router, specification) = gateway();
     let specified = specified(&specification);
     let count: usize = specified.values().map(BTreeSet::len).sum();
-    assert_eq!(count, 32, "{specified:#?}");
+    assert_eq!(count, 33, "{specified:#?}");
     for (path, methods) in &specified {
         for method in METHODS {
             let answer = ask(&router, method, path).await;

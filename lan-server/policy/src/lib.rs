@@ -4,6 +4,8 @@
 //!
 //! The LAN end decides for itself what the tunnel may reach: a stolen gateway can call published services and nothing
 //! else. What may flow is stated in `docs/security.md`; here is how.
+pub mod simulate;
+
 use std::sync::Arc;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

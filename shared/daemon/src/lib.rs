@@ -13,6 +13,7 @@
 //! | [`apply`], [`applies`] | who takes configurations, for good or on trial; how often that worked |
 //! | [`reconcile`] | desired state → kernel, read back |
 //! | [`plan`] | what a reload would do |
+//! | [`simulation`] | what the rules of a configuration do with calls: its tests, `trace` |
 //! | [`deviation`], [`drift`] | what others have changed since; that it is put right |
 //! | [`cloudflare`] | the list of Cloudflare's networks kept up to date |
 //! | [`readiness`] | whether all is as the configuration asks |
@@ -53,6 +54,7 @@ pub mod readiness;
 pub mod reconcile;
 pub mod report;
 pub mod resolve;
+pub mod simulation;
 pub mod status;
 pub mod uapi;
 pub mod watchdog;

@@ -1,8 +1,8 @@
 //! What the policies of both ends are built from. Pure.
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use shared::config::cloudflare;
 use shared::config::common::{AddressSet, InterfaceAddress, PortRange, Protocol, Service, Sources};
 use shared::model::InterfaceName;
@@ -335,10 +335,5 @@ pub fn source_networks(sources: &Sources, sets: &[AddressSet], family: Family) -
 
 /// `0.0.0.0/0` or `::/0`.
 pub fn everything(family: Family) -> IpNetwork {
-    const IPV4: Ipv4Network = Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).unwrap();
-    const IPV6: Ipv6Network = Ipv6Network::new_checked(Ipv6Addr::UNSPECIFIED, 0).unwrap();
-    match family {
-        Family::Ipv4 => IpNetwork::V4(IPV4),
-        Family::Ipv6 => IpNetwork::V6(IPV6),
-    }
+    family.everything()
 }

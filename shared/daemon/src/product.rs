@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use shared::config::cloudflare::Ranges;
 use shared::config::common::Endpoint;
+use shared::config::policy_test::PolicyTest;
 use shared::config::{ConfigErrors, Parsed};
 use shared::model::InterfaceName;
 use shared::plan::Flow;
+use shared::simulate::Simulation;
 
 use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
@@ -31,6 +33,10 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
 
     /// Commands that only this program has.
     type Commands: Subcommand + fmt::Debug;
+    /// Options that name the files of the other end, whose rules have a say in what a test expects.
+    type OtherEndFiles: Args + fmt::Debug + AsRef<[PathBuf]>;
+    /// What these files hold; by default nothing is known of the other end.
+    type OtherEnd: fmt::Debug + Default + Send + Sync;
 
     /// Name of the program, its configuration file and its sockets: `gateway`.
     const NAME: &'static str;
@@ -48,6 +54,23 @@ pub trait Product: Sized + fmt::Debug + Send + Sync + 'static {
 
     /// What others on this host have to let pass for it to work.
     fn expected(config: &Self::Config, environment: &Environment) -> Expected;
+
+    /// What the configuration expects its rules to do.
+    fn tests(config: &Self::Config) -> &[PolicyTest];
+
+    /// The other end of this configuration.
+    ///
+    /// # Errors
+    /// A file can't be read, is wrong, or is not that of the other end.
+    fn read_other_end(config: &Self::Config, files: &[PathBuf]) -> Result<Self::OtherEnd, Failure>;
+
+    /// What the rules of both ends are tried on. Without `members` those of the configuration are the only ones.
+    fn simulation(
+        config: &Self::Config,
+        environment: &Environment,
+        members: Option<&Self::Members>,
+        other_end: &Self::OtherEnd,
+    ) -> Simulation;
 
     /// Do one of the commands that only this program has.
     fn command(

@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 use nft::Ownership;
 use shared::api::apply::Apply;
 use shared::api::drift::Drift;
-use shared::api::plan::Plan;
+use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
+use shared::api::trace::Trace;
 use shared::config::common::{PortMap, SourceIp};
+use shared::config::policy_test::{CallerName, Target};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
@@ -29,7 +31,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
-use crate::{apply, cli, cloudflare, drift, plan, pressure};
+use crate::{apply, cli, cloudflare, drift, plan, pressure, simulation};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -206,8 +208,10 @@ impl<P: Product> Report<P> {
     }
 
     /// Waits for a change that is under way: half of it would be planned else.
-    async fn plan_of(&self, file: Option<PathBuf>) -> Result<Plan, Failure> {
-        let parsed = cli::load::<P>(file.as_ref().unwrap_or(&self.config_path))?;
+    async fn plan_of(&self, request: PlanRequest) -> Result<Plan, Failure> {
+        let file = request.file.as_ref();
+        let parsed = cli::load::<P>(file.unwrap_or(&self.config_path))?;
+        let other_end = P::read_other_end(&parsed.config, &request.lan_server_files)?;
         let device = self.control.status().await;
         let device = device.map_err(|error| Failure::other(&error))?;
         let plane = self.plane.lock().await;
@@ -217,7 +221,21 @@ impl<P: Product> Report<P> {
             ruleset: Some(&plane.model().desired.ruleset),
         };
         let mut kernel = plane.kernel().lock().await;
-        plan::plan::<P>(&parsed, plane.members(), &mut kernel, running).await
+        plan::plan::<P>(&parsed, plane.members(), &other_end, &mut kernel, running).await
+    }
+
+    async fn trace_of(
+        &self,
+        from: CallerName,
+        to: Target,
+        files: Vec<PathBuf>,
+    ) -> Result<Trace, Failure> {
+        let plane = self.plane.lock().await;
+        let other_end = P::read_other_end(plane.config(), &files)?;
+        let members = Some(plane.members());
+        let simulation = P::simulation(plane.config(), plane.environment(), members, &other_end);
+        let trace = simulation::trace(&simulation, &from, to);
+        trace.map_err(|error| Failure::other(&error))
     }
 
     async fn firewall_protected(&self) -> bool {
@@ -285,9 +303,18 @@ impl<P: Product> Reporter for Report<P> {
 
     fn plan(
         &self,
-        file: Option<PathBuf>,
+        request: PlanRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>> {
-        Box::pin(self.plan_of(file))
+        Box::pin(self.plan_of(request))
+    }
+
+    fn trace(
+        &self,
+        from: CallerName,
+        to: Target,
+        lan_server_files: Vec<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>> {
+        Box::pin(self.trace_of(from, to, lan_server_files))
     }
 
     fn drifts(&self) -> Vec<Drift> {

@@ -6,10 +6,12 @@ use std::pin::Pin;
 
 use shared::api::apply::{Apply, ApplyState};
 use shared::api::drift::{Drift, DriftSummary};
-use shared::api::plan::Plan;
+use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::{Health, Probe, ProbeState};
 use shared::api::status::{Peer, Publish, Status};
+use shared::api::trace::Trace;
+use shared::config::policy_test::{CallerName, Target};
 
 use crate::cli::output::{COLUMNS, columns, size, span};
 use crate::error::Failure;
@@ -29,11 +31,19 @@ pub trait Reporter: Send + Sync {
     /// Whether published services answer.
     fn probes(&self) -> Vec<Probe>;
 
-    /// What a reload would do, of another file than the daemon's if one is named.
+    /// What a reload would do.
     fn plan(
         &self,
-        file: Option<PathBuf>,
+        request: PlanRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>>;
+
+    /// The way of a call through the rules that run; [`Failure::Other`] when nobody is such a caller.
+    fn trace(
+        &self,
+        from: CallerName,
+        to: Target,
+        lan_server_files: Vec<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>>;
 
     /// What others have changed and what became of it, the newest first.
     fn drifts(&self) -> Vec<Drift>;

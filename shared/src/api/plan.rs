@@ -13,6 +13,10 @@ pub struct PlanRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub file: Option<PathBuf>,
+    /// Configuration files of the gateway's LAN servers, whose rules have a say in the tests of `file`. Only by the unix socket.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub lan_server_files: Vec<PathBuf>,
 }
 
 /// How what is live differs from what a configuration asks for.
@@ -27,6 +31,10 @@ pub struct Plan {
     pub needs_restart: Option<String>,
     /// What is allowed and yet most likely a mistake.
     pub warnings: Vec<PlanWarning>,
+    /// Tests of the configuration (`[[test]]`) that fail: each with its place in the file, what was expected and what happens. A
+    /// reload refuses a file whose own tests fail.
+    #[serde(default)]
+    pub failed_tests: Vec<String>,
 }
 
 impl Plan {

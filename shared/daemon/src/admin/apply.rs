@@ -10,7 +10,7 @@ use shared::api::scope::Scope;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::actor::{Actor, Caller};
+use super::actor::Caller;
 use super::extract::{ApiJson, ApiPath};
 use super::problem::{ApiError, ApiResult};
 use super::server::Opened;
@@ -48,8 +48,8 @@ async fn apply(
     ApiJson(request): ApiJson<ApplyRequest>,
 ) -> ApiResult<Json<Apply>> {
     caller.require(Scope::Admin)?;
-    if request.file.is_some() && !matches!(caller.actor, Actor::Unix { .. }) {
-        return Err(ApiError::file_not_allowed());
+    if request.file.is_some() {
+        super::may_name_files(&caller)?;
     }
     let seconds = request.confirm_within_seconds;
     let seconds = seconds.unwrap_or(CONFIRM_WITHIN_SECONDS);

@@ -25,8 +25,11 @@ use shared::api::drift::Drift;
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
+use shared::api::problem::FieldError;
 use shared::api::scope::Scope;
 use shared::api::status::Status;
+use shared::api::trace::{Trace, TraceRequest};
+use shared::config::policy_test::{CallerError, TargetError};
 use tokio::net::UnixListener;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -79,6 +82,7 @@ pub fn router(
         .routes(routes!(probes))
         .routes(routes!(drift))
         .routes(routes!(plan))
+        .routes(routes!(trace))
         .routes(routes!(cloudflare_ranges))
         .routes(routes!(specification))
         .with_state(common.clone());
@@ -205,10 +209,10 @@ async fn plan(
     ApiJson(request): ApiJson<PlanRequest>,
 ) -> ApiResult<Json<Plan>> {
     caller.require(Scope::Read)?;
-    if request.file.is_some() && !matches!(caller.actor, Actor::Unix { .. }) {
-        return Err(ApiError::file_not_allowed());
+    if request.file.is_some() || !request.lan_server_files.is_empty() {
+        may_name_files(&caller)?;
     }
-    match reporter.plan(request.file).await {
+    match reporter.plan(request).await {
         Ok(plan) => Ok(Json(plan)),
         Err(Failure::Configuration(errors)) => Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -216,6 +220,55 @@ async fn plan(
             errors,
         )),
         Err(failure) => Err(ApiError::unavailable(failure.to_string())),
+    }
+}
+
+/// The way of a call through the rules that run, simulated: every rule that matches, on both ends, there and back. Nothing is
+/// sent.
+#[utoipa::path(post, path = "/v1/trace", tag = "status", operation_id = "trace", request_body = TraceRequest,
+    responses((status = 200, body = Trace), (status = 422, body = shared::api::problem::Problem,
+        description = "Nobody is such a caller, or the file is wrong", content_type = "application/problem+json")))]
+async fn trace(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+    ApiJson(request): ApiJson<TraceRequest>,
+) -> ApiResult<Json<Trace>> {
+    caller.require(Scope::Read)?;
+    if !request.lan_server_files.is_empty() {
+        may_name_files(&caller)?;
+    }
+    let wrong = |pointer: &str, detail: String| FieldError {
+        pointer: pointer.to_owned(),
+        detail,
+    };
+    let from = request.from.parse();
+    let from = from.map_err(|error: CallerError| wrong("/from", error.to_string()));
+    let to = request.to.parse();
+    let to = to.map_err(|error: TargetError| wrong("/to", error.to_string()));
+    let (from, to) = match (from, to) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            let errors = [from.err(), to.err()].into_iter().flatten();
+            return Err(ApiError::invalid(errors.collect()));
+        }
+    };
+    match reporter.trace(from, to, request.lan_server_files).await {
+        Ok(trace) => Ok(Json(trace)),
+        Err(Failure::Configuration(errors)) => Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "configuration_invalid",
+            errors,
+        )),
+        Err(failure) => Err(ApiError::invalid(vec![wrong("/from", failure.to_string())])),
+    }
+}
+
+/// What the daemon may read, not everybody who may ask it may.
+fn may_name_files(caller: &Caller) -> ApiResult<()> {
+    if matches!(caller.actor, Actor::Unix { .. }) {
+        Ok(())
+    } else {
+        Err(ApiError::file_not_allowed())
     }
 }
 

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use shared::api::policy::RangesSource;
 use shared::api::problem::Problem;
 use shared::api::status::{Interface, Publish};
+use shared::config::policy_test::{CallerName, Target};
 use tower_service::Service as _;
 
 use super::*;
@@ -40,12 +41,36 @@ impl Reporter for Fake {
 
     fn plan(
         &self,
-        file: Option<PathBuf>,
+        request: PlanRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Plan, Failure>> + Send + '_>> {
         let wrong = |file: PathBuf| Failure::Configuration(format!("{}:1: wrong", file.display()));
         Box::pin(std::future::ready(
-            file.map_or_else(|| Ok(Plan::default()), |file| Err(wrong(file))),
+            request
+                .file
+                .map_or_else(|| Ok(Plan::default()), |file| Err(wrong(file))),
         ))
+    }
+
+    fn trace(
+        &self,
+        from: CallerName,
+        to: Target,
+        _: Vec<PathBuf>,
+    ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>> {
+        let trace = match from {
+            CallerName::Address(from) => Ok(Trace {
+                from,
+                to: to.to_string(),
+                allowed: true,
+                reason: "no rule of ours stops it".to_owned(),
+                steps: Vec::new(),
+                not_looked_at: None,
+            }),
+            CallerName::Peer(_) | CallerName::Set(_) => {
+                Err(Failure::Other("there is no such peer".to_owned()))
+            }
+        };
+        Box::pin(std::future::ready(trace))
     }
 
     fn drifts(&self) -> Vec<Drift> {

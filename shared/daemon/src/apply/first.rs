@@ -4,9 +4,9 @@ use std::path::Path;
 use shared::config::Parsed;
 
 use super::record::Record;
-use crate::cli;
 use crate::error::Failure;
 use crate::product::{Product, Settings};
+use crate::{cli, simulation};
 
 /// What a start takes.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct First<P: Product> {
 /// [`Failure::Configuration`].
 pub fn first<P: Product>(config_path: &Path) -> Result<First<P>, Failure> {
     let text = cli::read(config_path)?;
-    let parsed = cli::parse::<P>(&text, config_path)?;
+    let parsed = simulation::parse_tested::<P>(&text, config_path)?;
     let settings = P::settings(&parsed.config);
     let record = Record::open(Record::path(&settings.state_dir, P::NAME));
     let file = First {

@@ -37,7 +37,7 @@ use crate::probe::Probes;
 use crate::product::{Product, Settings};
 use crate::reconcile::PresharedKeys;
 use crate::report::Report;
-use crate::{app, cli, cloudflare, resolve};
+use crate::{app, cli, cloudflare, resolve, simulation};
 
 pub use first::{First, first};
 use guard::Guard;
@@ -368,7 +368,7 @@ impl<P: Product> Applier<P> {
     /// The configuration file as it is now.
     fn read(&self) -> Result<Wanted<P>, Failure> {
         let text = cli::read(&self.parts.config_path)?;
-        let parsed = cli::parse::<P>(&text, &self.parts.config_path)?;
+        let parsed = simulation::parse_tested::<P>(&text, &self.parts.config_path)?;
         Ok(Wanted {
             text: text.into(),
             settings: P::settings(&parsed.config),

@@ -86,11 +86,15 @@ async fn try_file<P: Product>(context: &Context<P>, now: &Now) -> Result<ExitCod
     let file = std::path::absolute(&context.config_path).map_err(|error| Failure::other(&error))?;
     let request = PlanRequest {
         file: Some(file.clone()),
+        ..PlanRequest::default()
     };
     let call = Call::new(Method::POST, "/v1/plan").json(&request)?;
     let plan: Plan = client.send(call).await?.json()?;
     if !now.json {
         print(&plan::render(&plan, is_coloured()))?;
+    }
+    if !plan.failed_tests.is_empty() {
+        return Err(Failure::Configuration(plan.failed_tests.join("\n")));
     }
     let request = ApplyRequest {
         file: Some(file),

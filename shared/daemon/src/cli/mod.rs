@@ -1,6 +1,7 @@
 //! The command line of both programs: arguments, and what all commands have in common. What only one of them does is its
 //! [`Product::Commands`].
 mod apply;
+mod check;
 pub mod config_file;
 mod context;
 mod generate;
@@ -8,14 +9,16 @@ pub mod output;
 mod plan;
 pub mod progress;
 pub mod service;
+mod trace;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use shared::config::Parsed;
+use shared::config::policy_test::{CallerName, Target};
 use shared::model::InterfaceName;
 
 use crate::apply::guard;
@@ -24,11 +27,11 @@ use crate::product::{Product, default_config_path};
 use crate::{app, bare, down, logging, status};
 
 pub use context::Context;
-use output::{is_coloured, print, print_json};
+use output::{is_coloured, print};
 
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES, max_term_width = 100)]
-struct Arguments<C: Subcommand> {
+struct Arguments<C: Subcommand, F: Args> {
     /// Configuration file [default: /etc/wg-edge/NAME.toml, NAME being that of the program]
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
@@ -36,19 +39,22 @@ struct Arguments<C: Subcommand> {
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command<C>,
+    command: Command<C, F>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command<C: Subcommand> {
+enum Command<C: Subcommand, F: Args> {
     /// Run the daemon in the foreground; logs go to standard error
     ///
     /// SIGHUP takes a changed configuration, SIGTERM stops and leaves the kernel state for the next start.
     Run,
-    /// Parse and validate the configuration
+    /// Parse and validate the configuration, and try its tests
     ///
-    /// Every error is one line with file, line and column, what is wrong and what to do.
+    /// Every error is one line with file, line and column, what is wrong and what to do. So is every `[[test]]` whose call does not
+    /// fare as expected.
     Check {
+        #[command(flatten)]
+        other_end: F,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -59,6 +65,8 @@ enum Command<C: Subcommand> {
     /// firewall table, sockets and peers. The running daemon is asked; where none runs, what a start would do.
     #[command(after_help = PLAN_EXIT_CODES)]
     Plan {
+        #[command(flatten)]
+        other_end: F,
         /// Print the plan as JSON
         #[arg(long)]
         json: bool,
@@ -73,6 +81,24 @@ enum Command<C: Subcommand> {
     /// The process that goes back when the daemon has died during a trial
     #[command(hide = true)]
     GuardApply(guard::Orders),
+    /// Show the way of a call through the rules, one by one, and of its answer
+    ///
+    /// The rules are simulated as the configuration file makes them: nothing is sent, and neither a daemon nor a privilege is
+    /// needed.
+    #[command(after_help = trace::EXIT_CODES)]
+    Trace {
+        /// Who calls: peer:NAME, an address, or internet
+        #[arg(long, value_name = "CALLER")]
+        from: CallerName,
+        /// What is called; TCP unless another protocol is said
+        #[arg(long, value_name = "ADDRESS:PORT[/PROTOCOL]")]
+        to: Target,
+        #[command(flatten)]
+        other_end: F,
+        /// Print the way as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show tunnel, peers, published services and what was dropped
     Status {
         /// Print the status as JSON
@@ -109,14 +135,14 @@ enum Command<C: Subcommand> {
 const PLAN_EXIT_CODES: &str = "\
 Exit codes:
   0  nothing to change
-  1  the configuration is wrong, or the plan can't be made
+  1  the configuration is wrong, one of its tests fails, or the plan can't be made
   2  there is something to change, or wrong usage
   4  the machine lacks something: privilege, the link to the internet";
 
 /// The whole program: arguments → exit code.
 pub fn main<P: Product>() -> ExitCode {
     let matches = command::<P>().get_matches();
-    let arguments = match Arguments::<P::Commands>::from_arg_matches(&matches) {
+    let arguments = match Arguments::<P::Commands, P::OtherEndFiles>::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
@@ -131,7 +157,7 @@ pub fn main<P: Product>() -> ExitCode {
 
 /// Everything that the program understands.
 pub fn command<P: Product>() -> clap::Command {
-    let command = Arguments::<P::Commands>::command();
+    let command = Arguments::<P::Commands, P::OtherEndFiles>::command();
     command.name(P::NAME).about(P::ABOUT)
 }
 
@@ -148,22 +174,34 @@ fn complain<P: Product>(failure: &Failure) {
     }
 }
 
-fn dispatch<P: Product>(arguments: Arguments<P::Commands>) -> Result<ExitCode, Failure> {
+fn dispatch<P: Product>(
+    arguments: Arguments<P::Commands, P::OtherEndFiles>,
+) -> Result<ExitCode, Failure> {
     let config_path = arguments.config;
     let config_path = config_path.unwrap_or_else(|| default_config_path(P::NAME));
     let context = Context::<P>::new(config_path, arguments.socket);
     match arguments.command {
-        Command::Plan { json } => return block_on(plan::run(&context, json)),
+        Command::Plan { other_end, json } => {
+            return block_on(plan::run(&context, other_end.as_ref(), json));
+        }
         Command::Apply(arguments) => return block_on(apply::run(&context, arguments)),
         Command::GuardApply(orders) => {
             logging::init();
             block_on(guard::run::<P>(&context.config_path, &orders))
         }
+        Command::Trace {
+            from,
+            to,
+            other_end,
+            json,
+        } => return block_on(trace::run(&context, from, to, other_end.as_ref(), json)),
         Command::Run => {
             logging::init();
             block_on(app::run::<P>(&context.config_path))
         }
-        Command::Check { json } => check::<P>(&context.config_path, json),
+        Command::Check { other_end, json } => {
+            check::run::<P>(&context.config_path, other_end.as_ref(), json)
+        }
         Command::Status { json } => block_on(show_status(&context, json)),
         Command::Product(command) => block_on(P::command(command, &context)),
         Command::Down => {
@@ -192,6 +230,13 @@ fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
         .block_on(command)
 }
 
+/// Files as the daemon finds them, which works in another directory.
+fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let files = files.iter().map(std::path::absolute);
+    let files: io::Result<Vec<PathBuf>> = files.collect();
+    files.map_err(|error| Failure::other(&error))
+}
+
 /// Read and check the configuration; errors come back as one line each.
 pub fn load<P: Product>(path: &Path) -> Result<Parsed<P::Config>, Failure> {
     parse::<P>(&read(path)?, path)
@@ -211,33 +256,6 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
 pub(crate) fn parse<P: Product>(text: &str, path: &Path) -> Result<Parsed<P::Config>, Failure> {
     let parsed = P::parse(text, &path.display().to_string());
     parsed.map_err(|errors| Failure::Configuration(errors.to_string()))
-}
-
-fn check<P: Product>(path: &Path, json: bool) -> Result<(), Failure> {
-    if !json {
-        let loaded = load::<P>(path)?;
-        for warning in &loaded.warnings {
-            print(&format!("{warning}\n"))?;
-        }
-        return print(&format!("{}: the configuration is valid\n", path.display()));
-    }
-    match load::<P>(path) {
-        Ok(loaded) => print_json(&serde_json::json!({
-            "valid": true,
-            "errors": [],
-            "warnings": loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })),
-        Err(failure) => {
-            let errors: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();
-            print_json(&serde_json::json!({
-                "valid": false, "errors": errors, "warnings": [],
-            }))?;
-            Err(Failure::Configuration(format!(
-                "{}: the configuration is wrong",
-                path.display()
-            )))
-        }
-    }
 }
 
 async fn show_status<P: Product>(context: &Context<P>, json: bool) -> Result<(), Failure> {

@@ -2,8 +2,9 @@
 use std::convert::Infallible;
 
 use super::*;
+use crate::simulation::NoFiles;
 
-type Both = Arguments<Infallible>;
+type Both = Arguments<Infallible, NoFiles>;
 
 #[test]
 fn the_definition_of_the_arguments_is_consistent() {

@@ -16,6 +16,7 @@ use nft::Difference;
 use shared::api::plan::{Action, Plan, PlanWarning, PlannedChange};
 use shared::config::Parsed;
 use shared::plan::{Actual, Change, Desired, DriftKind, Ruleset, difference};
+use shared::simulate::Results;
 use shared::wg::DeviceStatus;
 
 use crate::app;
@@ -23,6 +24,7 @@ use crate::cloudflare;
 use crate::error::Failure;
 use crate::product::{Product, Settings};
 use crate::reconcile::Kernel;
+use crate::simulation;
 
 pub use render::render;
 
@@ -44,6 +46,7 @@ pub struct Running<'a> {
 pub async fn plan<P: Product>(
     parsed: &Parsed<P::Config>,
     members: &P::Members,
+    other_end: &P::OtherEnd,
     kernel: &mut Kernel,
     running: Running<'_>,
 ) -> Result<Plan, Failure> {
@@ -87,6 +90,9 @@ pub async fn plan<P: Product>(
         running,
     };
     warnings.extend(warnings::find(&asked, &actual, kernel).await?);
+    let simulation = P::simulation(&parsed.config, &environment, Some(members), other_end);
+    let tests = simulation.try_all(P::tests(&parsed.config));
+    warnings.extend(of_tests(&tests));
     let needs_restart = running
         .settings
         .and_then(|now| app::needs_restart(now, &settings));
@@ -95,6 +101,7 @@ pub async fn plan<P: Product>(
         conflicts: changes.conflicts.iter().map(ToString::to_string).collect(),
         needs_restart: needs_restart.map(str::to_owned),
         warnings,
+        failed_tests: tests.failed.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -185,6 +192,24 @@ fn of_sockets(settings: &Settings, device: Option<&DeviceStatus>) -> Vec<Planned
             detail,
         })
         .collect()
+}
+
+/// What the tests could not find out.
+fn of_tests(tests: &Results) -> Vec<PlanWarning> {
+    let warning = |name: &str, subject: &str, text: String| PlanWarning {
+        name: name.to_owned(),
+        subject: subject.to_owned(),
+        text,
+        remedy: None,
+    };
+    let undecided = tests.undecided.iter();
+    let undecided = undecided.map(|test| warning("test_undecided", "test", test.to_string()));
+    let notes = tests.not_looked_at.iter();
+    let notes = notes.map(|name| {
+        let text = simulation::not_looked_at(name);
+        warning("lan_server_not_looked_at", name, text)
+    });
+    undecided.chain(notes).collect()
 }
 
 /// Routes that would lead the hosts next to this one into the tunnel.

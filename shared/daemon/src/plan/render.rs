@@ -37,6 +37,9 @@ pub fn render(plan: &Plan, coloured: bool) -> String {
         let what = format!("! {setting} can't change while the daemon runs: it takes a restart");
         line(RED, &what);
     }
+    for test in &plan.failed_tests {
+        line(RED, &format!("! {test}"));
+    }
     for warning in &plan.warnings {
         line(YELLOW, &format!("warning: {}", warning.text));
         if let Some(remedy) = &warning.remedy {
@@ -87,6 +90,7 @@ mod tests {
                 text: "it drops".to_owned(),
                 remedy: Some("nft insert …".to_owned()),
             }],
+            failed_tests: vec!["file:2:1: test number 1: expected allow, but …".to_owned()],
         };
         assert_eq!(
             render(&plan, false),
@@ -94,6 +98,7 @@ mod tests {
              - b: ip route …\n\
              ! somebody is there\n\
              ! state_dir can't change while the daemon runs: it takes a restart\n\
+             ! file:2:1: test number 1: expected allow, but …\n\
              warning: it drops\n    nft insert …\n\
              1 to add, 0 to change, 1 to remove\n"
         );
