@@ -157,7 +157,7 @@ fn our_programs_understand_every_command_line_of_theirs() {
     let mut wrong = Vec::new();
     for page in pages().unwrap() {
         let blocks = page.blocks().into_iter().filter(Block::is_commands);
-        let blocks = blocks.map(|block| (block.line, block.text));
+        let blocks = blocks.map(|block| (block.line, block.script()));
         for (line, text) in blocks.chain(page.code()) {
             for words in command_lines(&text) {
                 count += 1;
