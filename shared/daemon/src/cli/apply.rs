@@ -159,21 +159,20 @@ fn tell(apply: &Apply, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn sentences(apply: &Apply) -> String {
-    let mut text = String::new();
-    for problem in &apply.problems {
-        text.push_str(&format!("! {problem}\n"));
-    }
-    text.push_str(&match apply.state {
+    let problems = apply.problems.iter();
+    let mut lines: Vec<String> = problems.map(|problem| format!("! {problem}")).collect();
+    lines.push(match apply.state {
         ApplyState::Pending => format!(
             "on trial: at {} the configuration of before comes back unless `apply confirm` is run before, best in a new session \
-             from outside\n",
+             from outside",
             apply.confirm_by.strftime("%H:%M:%S UTC")
         ),
-        ApplyState::Confirmed => "confirmed\n".to_owned(),
+        ApplyState::Confirmed => "confirmed".to_owned(),
         ApplyState::RolledBack => format!(
-            "rolled back: {}; the configuration of before runs\n",
+            "rolled back: {}; the configuration of before runs",
             apply.reason.as_deref().unwrap_or("it was not confirmed")
         ),
     });
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
