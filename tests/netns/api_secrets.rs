@@ -169,7 +169,9 @@ fn secrets_are_told_once_and_are_nowhere_else() {
             };
             let path = path.replace("{id}", of);
             let reply = api.call("GET", &path, &[], &Value::Null)?;
-            assert_eq!(reply.status, 200, "{path}: {reply:?}");
+            // Nothing was applied.
+            let expected = if path == "/v1/apply" { 404 } else { 200 };
+            assert_eq!(reply.status, expected, "{path}: {reply:?}");
             answers.push((path, format!("{:?} {}", reply.headers, reply.body)));
             asked += 1;
         }

@@ -19,11 +19,13 @@ use shared::api::status::{Publish, Status};
 use shared::api::trace::Trace;
 use shared::config::policy_test::{CallerName, Target};
 use shared_daemon::admin::gate::{Gate, Peer};
-use shared_daemon::admin::{behind, router as whole_router};
+use shared_daemon::admin::{apply, behind, router as whole_router};
+use shared_daemon::apply::request;
 use shared_daemon::error::Failure;
 use shared_daemon::readiness::Problems;
 use shared_daemon::status::Reporter;
 use tower_service::Service as _;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::*;
 use crate::store::memory::MemoryStore;
@@ -96,11 +98,17 @@ impl Reporter for NoStatus {
     }
 }
 
+/// What the daemon serves beside the routes that need nothing.
+fn routes(handle: Handle<MemoryStore>) -> OpenApiRouter {
+    let (desk, _nobody) = request::desk();
+    router(handle).merge(apply::routes(desk))
+}
+
 /// The gateway's router as the unix socket serves it, with nothing behind it, and its specification.
 fn gateway() -> (Router, Value) {
     let config = shared::config::gateway::Gateway::parse(CONFIG, "gateway.toml").unwrap();
     let handle = Handle::idle(MemoryStore::default(), Arc::new(config.config));
-    let (router, specification) = whole_router("gateway", Arc::new(NoStatus), router(handle));
+    let (router, specification) = whole_router("gateway", Arc::new(NoStatus), routes(handle));
     let specification = serde_json::to_value(&*specification).unwrap();
     (behind(Gate::unix(), router), specification)
 }
@@ -150,7 +158,7 @@ async fn routes_and_specification_agree() {
     let (router, specification) = gateway();
     let specified = specified(&specification);
     let count: usize = specified.values().map(BTreeSet::len).sum();
-    assert_eq!(count, 33, "{specified:#?}");
+    assert_eq!(count, 37, "{specified:#?}");
     for (path, methods) in &specified {
         for method in METHODS {
             let answer = ask(&router, method, path).await;
@@ -198,7 +206,7 @@ async fn what_is_not_specified_is_not_there() {
 fn what_is_served_is_specified() {
     let config = shared::config::gateway::Gateway::parse(CONFIG, "gateway.toml").unwrap();
     let handle = Handle::idle(MemoryStore::default(), Arc::new(config.config));
-    let (router, specification) = whole_router("gateway", Arc::new(NoStatus), router(handle));
+    let (router, specification) = whole_router("gateway", Arc::new(NoStatus), routes(handle));
     // Its `Debug` text is the only list of routes that axum has; its own for what is nowhere are among them.
     let text = format!("{router:?}");
     let quoted = text.split('"').skip(1).step_by(2);

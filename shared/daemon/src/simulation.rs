@@ -61,13 +61,20 @@ pub fn try_files<P: Product>(config: &P::Config, other_end: &P::OtherEnd) -> Res
     of_files::<P>(config, other_end).try_all(P::tests(config))
 }
 
-/// The configuration that a daemon is to run with: one whose own tests fail is wrong. What the API, a list of Cloudflare or the
-/// file of the other end would decide is left out: nothing of these may keep a daemon from starting.
+/// The configuration that a daemon is to run with: see [`tested`].
 ///
 /// # Errors
 /// [`Failure::Configuration`].
 pub fn parse_tested<P: Product>(text: &str, path: &Path) -> Result<Parsed<P::Config>, Failure> {
-    let parsed = cli::parse::<P>(text, path)?;
+    tested::<P>(cli::parse::<P>(text, path)?)
+}
+
+/// A configuration whose own tests fail is wrong. What the API, a list of Cloudflare or the file of the other end would decide is
+/// left out: nothing of these may keep a daemon from starting.
+///
+/// # Errors
+/// [`Failure::Configuration`].
+pub fn tested<P: Product>(parsed: Parsed<P::Config>) -> Result<Parsed<P::Config>, Failure> {
     let results = try_files::<P>(&parsed.config, &P::OtherEnd::default());
     if results.failed.is_empty() {
         Ok(parsed)

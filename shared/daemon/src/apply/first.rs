@@ -29,38 +29,36 @@ pub struct First<P: Product> {
 /// [`Failure::Configuration`].
 pub fn first<P: Product>(config_path: &Path) -> Result<First<P>, Failure> {
     let text = cli::read(config_path)?;
-    let parsed = simulation::parse_tested::<P>(&text, config_path)?;
+    let parsed = cli::parse::<P>(&text, config_path)?;
     let settings = P::settings(&parsed.config);
     let record = Record::open(Record::path(&settings.state_dir, P::NAME));
-    let file = First {
-        parsed,
+    let before = record.instead_of(&text).map(str::to_owned);
+    let path = config_path.display();
+    let instead = match before.map(|text| (cli::parse::<P>(&text, config_path), text)) {
+        None => None,
+        Some((Ok(parsed), text)) => {
+            return Ok(First {
+                settings: P::settings(&parsed.config),
+                parsed,
+                text,
+                record,
+                instead: Some(format!(
+                    "{path} was applied and not confirmed: the configuration of before is taken; `apply` tries the file again, a \
+                     reload takes it for good"
+                )),
+            });
+        }
+        // Of an older version of this program, say.
+        Some((Err(failure), _)) => Some(format!(
+            "{path} was applied and not confirmed, but the configuration of before can't be used any more, so the file is \
+             taken: {failure}"
+        )),
+    };
+    Ok(First {
+        parsed: simulation::tested::<P>(parsed)?,
         text,
         settings,
         record,
-        instead: None,
-    };
-    let Some(before) = file.record.instead_of(&file.text).map(str::to_owned) else {
-        return Ok(file);
-    };
-    let path = config_path.display();
-    match cli::parse::<P>(&before, config_path) {
-        Ok(parsed) => Ok(First {
-            settings: P::settings(&parsed.config),
-            parsed,
-            text: before,
-            instead: Some(format!(
-                "{path} was applied and not confirmed: the configuration of before is taken; `apply` tries the file again, a \
-                 reload takes it for good"
-            )),
-            record: file.record,
-        }),
-        // Of an older version of this program, say.
-        Err(failure) => Ok(First {
-            instead: Some(format!(
-                "{path} was applied and not confirmed, but the configuration of before can't be used any more, so the file is \
-                 taken: {failure}"
-            )),
-            ..file
-        }),
-    }
+        instead,
+    })
 }
