@@ -68,7 +68,7 @@ impl Product for LanServer {
     fn read_other_end(_: &Self::Config, files: &[PathBuf]) -> Result<(), Failure> {
         match files {
             [] => Ok(()),
-            [..] => Err(Failure::Other(
+            [..] => Err(Failure::Configuration(
                 "a LAN server needs no file of another end: it decides for itself".to_owned(),
             )),
         }
