@@ -16,7 +16,8 @@ pub enum Scope {
     /// Add, change, rotate and remove peers.
     #[serde(rename = "peers:write")]
     PeersWrite,
-    /// List, make and revoke tokens, and read the audit log: with this one can give oneself the others.
+    /// List, make and revoke tokens, read the audit log, and apply the configuration file: with this one can give oneself the
+    /// others.
     #[serde(rename = "admin")]
     Admin,
 }
