@@ -4,6 +4,7 @@
 //! not parse as a value of its kind (a key, an address, a time) stays text: the server names every wrong field at once.
 pub mod apply;
 pub mod audit;
+pub mod diagnosis;
 pub mod drift;
 pub mod event;
 pub mod invite;
