@@ -10,7 +10,7 @@ use shared::plan::ruleset::Family;
 use shared::plan::{Flow, FlowKind};
 use shared_daemon::model::Environment;
 use shared_daemon::policy;
-use shared_daemon::product::Expected;
+use shared_daemon::product::{Expected, FarEnd};
 
 /// Ports of a service that are looked at.
 const PORTS: usize = 4;
@@ -25,9 +25,16 @@ pub(crate) fn expected(config: &Gateway, environment: &Environment) -> Expected 
     flows.extend(of_publishes);
     flows.extend(of_roles);
     flows.extend(admin(config));
+    let far_ends = config.lan_servers.iter().map(|lan| FarEnd {
+        name: lan.name.clone(),
+        addresses: lan.addresses.clone(),
+        endpoint: None,
+        networks: lan.networks.clone(),
+    });
     Expected {
         flows,
         endpoints: vec![config.wan.endpoint.clone()],
+        far_ends: far_ends.collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use shared::plan::ruleset::Family;
 use shared::plan::{Flow, FlowKind};
 use shared_daemon::model::Environment;
 use shared_daemon::policy;
-use shared_daemon::product::Expected;
+use shared_daemon::product::{Expected, FarEnd};
 
 /// Ports of a service that are looked at.
 const PORTS: usize = 4;
@@ -22,9 +22,16 @@ pub(crate) fn expected(config: &LanServer, environment: &Environment) -> Expecte
     let of_access = config.access.iter();
     flows.extend(of_access.filter_map(|access| reached(config, access)));
     let gateways = config.gateways.iter();
+    let far_ends = config.gateways.iter().map(|gateway| FarEnd {
+        name: gateway.name.clone(),
+        addresses: gateway.addresses.clone(),
+        endpoint: Some(gateway.endpoint.clone()),
+        networks: gateway.networks.clone(),
+    });
     Expected {
         flows,
         endpoints: gateways.map(|gateway| gateway.endpoint.clone()).collect(),
+        far_ends: far_ends.collect(),
     }
 }
 

@@ -12,7 +12,7 @@ OPEN = {"/healthz", "/readyz"}
 # Reading that is more than the scope `read`.
 ADMIN = {"/v1/tokens", "/v1/tokens/{id}", "/v1/audit"}
 # POST, because of what their bodies carry (secrets, a configuration); they change nothing.
-READING_POSTS = {"/v1/peers/{id}/config", "/v1/peers/{id}/qr", "/v1/plan", "/v1/trace"}
+READING_POSTS = {"/v1/peers/{id}/config", "/v1/peers/{id}/qr", "/v1/plan", "/v1/probes", "/v1/trace"}
 
 
 # Identifiers that were told, by what they name, newest last.

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use shared::api::diagnosis::{Diagnosis, ProbeRequest};
 use shared::api::drift::Drift;
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::{CloudflareRanges, RangesSource};
@@ -81,6 +82,20 @@ impl Reporter for NoStatus {
     ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>> {
         let nobody = Failure::Other("nobody is such a caller".to_owned());
         Box::pin(std::future::ready(Err(nobody)))
+    }
+
+    fn diagnose(
+        &self,
+        request: ProbeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Diagnosis, Failure>> + Send + '_>> {
+        let none = request.publish.is_none();
+        let none = none.then(|| shared_daemon::doctor::not_running("test", "it does not run"));
+        let none = none.ok_or_else(|| Failure::Other("there is no such service".to_owned()));
+        Box::pin(std::future::ready(none))
+    }
+
+    fn lately(&self) -> shared_daemon::history::Window {
+        shared_daemon::history::Window::default()
     }
 
     fn drifts(&self) -> Vec<Drift> {
@@ -158,7 +173,7 @@ async fn routes_and_specification_agree() {
     let (router, specification) = gateway();
     let specified = specified(&specification);
     let count: usize = specified.values().map(BTreeSet::len).sum();
-    assert_eq!(count, 37, "{specified:#?}");
+    assert_eq!(count, 39, "{specified:#?}");
     for (path, methods) in &specified {
         for method in METHODS {
             let answer = ask(&router, method, path).await;

@@ -3,10 +3,9 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConnection;
+use rustls::pki_types::{CertificateDer, ServerName};
+use shared_daemon::tls::onlooker;
 
 /// How long to wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -41,13 +40,7 @@ fn fetch(host: &str, port: u16) -> Result<CertificateDer<'static>, String> {
     stream
         .set_write_timeout(Some(TIMEOUT))
         .map_err(|e| text(&e))?;
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| text(&e))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Onlooker(provider)))
-        .with_no_client_auth();
+    let config = onlooker(Arc::default()).map_err(|e| text(&e))?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|e| text(&e))?;
     while connection.is_handshaking() && connection.peer_certificates().is_none() {
         connection.complete_io(&mut stream).map_err(|e| text(&e))?;
@@ -67,47 +60,6 @@ fn judge(certificate: &CertificateDer<'_>, host: &str) -> Result<Verdict, String
     }
     let names = certificate.valid_dns_names().map(str::to_owned).collect();
     Ok(Verdict::Lacks(names))
-}
-
-/// Takes any certificate: it is looked at, nothing is entrusted to the connection.
-#[derive(Debug)]
-struct Onlooker(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Onlooker {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use sd_notify::NotifyState;
 use shared::model::PrivateKey;
 use shared::plan::Conflict;
@@ -367,6 +368,7 @@ impl<P: Product> App<P> {
         let path = status_path(self.plane.lock().await.settings());
         let written = match self.report.status().await {
             Ok(status) => {
+                self.report.history().note(&status, Timestamp::now());
                 notify(&[NotifyState::Status(&line(&status.problems))]);
                 serde_json::to_string_pretty(&status)
                     .map_err(io::Error::from)

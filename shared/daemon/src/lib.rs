@@ -20,6 +20,8 @@
 //! | [`report`], [`status`] | what the daemon knows of itself, and how a person reads it |
 //! | [`pressure`] | what runs short before anything fails |
 //! | [`probe`] | whether published services answer |
+//! | [`doctor`], [`tls`] | which place on a path is broken; TLS as a client |
+//! | [`history`], [`explain`] | the last minutes; what an error of Cloudflare's comes from |
 //! | [`metrics`] | the status for Prometheus |
 //! | [`admin`] | the admin API: status over the unix socket, and what a product adds |
 //! | [`resolve`] | names of endpoints → addresses, again when handshakes fail |
@@ -36,11 +38,14 @@ pub mod cli;
 pub mod cloudflare;
 pub mod datapath;
 pub mod deviation;
+pub mod doctor;
 pub mod down;
 pub mod drift;
 pub mod endpoints;
 pub mod error;
+pub mod explain;
 pub mod fd_store;
+pub mod history;
 pub mod logging;
 pub mod metrics;
 pub mod model;
@@ -56,5 +61,6 @@ pub mod report;
 pub mod resolve;
 pub mod simulation;
 pub mod status;
+pub mod tls;
 pub mod uapi;
 pub mod watchdog;

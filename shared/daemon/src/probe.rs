@@ -151,7 +151,7 @@ pub async fn run(mut model: watch::Receiver<Arc<Model>>, probes: Arc<Probes>) {
 }
 
 /// What is tried of a service.
-fn targets(publish: &PublishModel) -> impl Iterator<Item = SocketAddr> + use<> {
+pub(crate) fn targets(publish: &PublishModel) -> impl Iterator<Item = SocketAddr> + use<> {
     let ports: Vec<u16> = match publish.protocol {
         Protocol::Tcp => {
             let ranges = publish.ports.iter().map(|ports| ports.target);

@@ -1,10 +1,11 @@
 //! What a binary brings to the daemon.
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use ipnetwork::IpNetwork;
 use shared::config::cloudflare::Ranges;
 use shared::config::common::Endpoint;
 use shared::config::policy_test::PolicyTest;
@@ -86,6 +87,21 @@ pub struct Expected {
     pub flows: Vec<Flow>,
     /// Where datagrams are sent to, by us or to us.
     pub endpoints: Vec<Endpoint>,
+    /// The other end of the tunnel, or each of several.
+    pub far_ends: Vec<FarEnd>,
+}
+
+/// A daemon at the other end of the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarEnd {
+    /// Name in the configuration.
+    pub name: String,
+    /// Its addresses in the tunnel, where it answers echoes of this end.
+    pub addresses: Vec<IpAddr>,
+    /// Where we dial; `None` waits for it.
+    pub endpoint: Option<Endpoint>,
+    /// Networks that are reached through it.
+    pub networks: Vec<IpNetwork>,
 }
 
 /// What a product does at run time beside carrying packets: the gateway manages peers.

@@ -84,7 +84,8 @@ impl<P: Product> Readiness<P> {
         problems
     }
 
-    async fn deviations(&self) -> Vec<String> {
+    /// How the kernel differs from what is desired, looked at now.
+    pub async fn deviations(&self) -> Vec<String> {
         let model = Arc::clone(&self.model.borrow());
         let found = self.kernel.lock().await.deviations(&model.desired).await;
         if found.is_empty() {

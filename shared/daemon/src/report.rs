@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use nft::Ownership;
 use shared::api::apply::Apply;
+use shared::api::diagnosis::{Diagnosis, ProbeRequest};
 use shared::api::drift::Drift;
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
@@ -24,6 +25,7 @@ use tracing::warn;
 use crate::applies::Applies;
 use crate::datapath::Control;
 use crate::error::Failure;
+use crate::history::{History, Window};
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
 use crate::plane::Plane;
 use crate::probe::Probes;
@@ -31,7 +33,7 @@ use crate::product::{Product, Settings};
 use crate::readiness::{Problems, Readiness};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
-use crate::{apply, cli, cloudflare, drift, plan, pressure, simulation};
+use crate::{apply, cli, cloudflare, doctor, drift, plan, pressure, simulation};
 
 /// A session is refused when its handshake is older (whitepaper §6.1, Reject-After-Time).
 const ONLINE_FOR: Duration = Duration::from_secs(180);
@@ -57,6 +59,8 @@ pub struct Report<P: Product> {
     settings: RwLock<Settings>,
     host: String,
     started_at: SystemTime,
+    examining: Mutex<()>,
+    history: History,
 }
 
 /// What those found who look by themselves.
@@ -95,6 +99,8 @@ impl<P: Product> Report<P> {
             settings: RwLock::new(plane.settings().clone()),
             host: host_name(),
             started_at,
+            examining: Mutex::default(),
+            history: History::default(),
         }
     }
 
@@ -122,6 +128,11 @@ impl<P: Product> Report<P> {
     /// What is wrong now, as `/readyz` knows it.
     pub async fn problems_now(&self) -> Problems {
         self.readiness.problems().await
+    }
+
+    /// What is remembered of the status.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The latest attempts at published services.
@@ -238,6 +249,50 @@ impl<P: Product> Report<P> {
         trace.map_err(|error| Failure::other(&error))
     }
 
+    async fn diagnosis_of(&self, request: ProbeRequest) -> Result<Diagnosis, Failure> {
+        // One at a time: whoever may ask must not be able to keep this host and the cluster busy.
+        let _alone = self.examining.lock().await;
+        let deviations = self.readiness.deviations().await;
+        let (settings, environment, config) = {
+            let plane = self.plane.lock().await;
+            let config = Arc::clone(plane.config());
+            (
+                plane.settings().clone(),
+                plane.environment().clone(),
+                config,
+            )
+        };
+        let model = Arc::clone(&self.model.borrow());
+        if let Some(name) = &request.publish {
+            if !model.publishes.iter().any(|of| of.name == *name) {
+                return Err(Failure::Other(format!(
+                    "no service \"{name}\" is published"
+                )));
+            }
+        }
+        let (host, foreign) = {
+            let mut kernel = self.kernel.lock().await;
+            let host = kernel.netlink().host().await;
+            let host = host.map_err(|error| Failure::environment(&error))?;
+            let foreign = kernel.nftables().foreign(&model.desired.ruleset.table);
+            (host, foreign.map_err(|error| crate::error::chain(&error)))
+        };
+        let scene = doctor::Scene {
+            end: P::NAME,
+            host_name: self.host.clone(),
+            expected: P::expected(&config, &environment),
+            counters: self.firewall(&model).await,
+            control: self.control.clone(),
+            settings,
+            environment,
+            model,
+            host,
+            foreign,
+            deviations,
+        };
+        Ok(doctor::examine(&scene, &request).await)
+    }
+
     async fn firewall_protected(&self) -> bool {
         let mut kernel = self.kernel.lock().await;
         kernel.nftables().ownership() == Ownership::OwnerPersist
@@ -315,6 +370,17 @@ impl<P: Product> Reporter for Report<P> {
         lan_server_files: Vec<PathBuf>,
     ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>> {
         Box::pin(self.trace_of(from, to, lan_server_files))
+    }
+
+    fn diagnose(
+        &self,
+        request: ProbeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Diagnosis, Failure>> + Send + '_>> {
+        Box::pin(self.diagnosis_of(request))
+    }
+
+    fn lately(&self) -> Window {
+        self.history.window()
     }
 
     fn drifts(&self) -> Vec<Drift> {

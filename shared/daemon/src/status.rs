@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use shared::api::apply::{Apply, ApplyState};
+use shared::api::diagnosis::{Diagnosis, ProbeRequest};
 use shared::api::drift::{Drift, DriftSummary};
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
@@ -15,6 +16,7 @@ use shared::config::policy_test::{CallerName, Target};
 
 use crate::cli::output::{COLUMNS, columns, size, span};
 use crate::error::Failure;
+use crate::history::Window;
 use crate::readiness::Problems;
 
 /// Who knows the status. A trait, so that the admin routes are tested without a kernel.
@@ -44,6 +46,15 @@ pub trait Reporter: Send + Sync {
         to: Target,
         lan_server_files: Vec<PathBuf>,
     ) -> Pin<Box<dyn Future<Output = Result<Trace, Failure>> + Send + '_>>;
+
+    /// Every hop of every published path, tried now; [`Failure::Other`] when there is no such service.
+    fn diagnose(
+        &self,
+        request: ProbeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Diagnosis, Failure>> + Send + '_>>;
+
+    /// What the last minutes have brought.
+    fn lately(&self) -> Window;
 
     /// What others have changed and what became of it, the newest first.
     fn drifts(&self) -> Vec<Drift>;
@@ -357,7 +368,7 @@ fn listed(entries: &[String], room: usize) -> String {
 }
 
 /// Broken between words; a word that is longer than a line is one of its own.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`tun`] | the TUN device: super-packets in and out |
 //! | [`udp`] | the sockets of the tunnel: batches, GSO, GRO |
+//! | [`echo`] | ICMP echo, with packets of any size |
 //! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes |
 //! | [`sysctl`] | kernel switches under `/proc/sys`, and what they were before us |
 //! | [`process`] | one instance at a time, privileges, no core dumps |
@@ -18,6 +19,7 @@
 
 pub mod atomic_file;
 pub mod clock;
+pub mod echo;
 pub mod key_file;
 pub mod netlink;
 pub mod netns;

@@ -35,6 +35,7 @@ pub struct Diagnosis {
 
 /// One of the places that packets pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "in JSON it stands alone")]
 pub struct Hop {
     /// What it is.
     pub hop: HopKind,
@@ -50,6 +51,9 @@ pub struct Hop {
     /// What puts it right, or where to look next; `null` when nothing has to.
     #[schema(required)]
     pub remedy: Option<String>,
+    /// The error that Cloudflare shows to visitors because of it, as far as that can be said: 522.
+    #[schema(required)]
+    pub cloudflare_error: Option<u16>,
 }
 
 /// The kinds of places, in their order on a path.
@@ -114,9 +118,7 @@ impl HopKind {
 }
 
 /// What was found at a hop, from the best to the worst.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It works.

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod diagnosis;
 pub mod drift;
 pub mod event;
+pub mod explanation;
 pub mod invite;
 pub mod peer;
 pub mod plan;

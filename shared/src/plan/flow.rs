@@ -7,8 +7,9 @@ use super::ruleset::Family;
 use crate::config::common::{AddressSet, Protocol, SourceIp, Sources};
 
 /// Who stands for everybody where anybody may call: the resolvers of Quad9 and of Google, whom nobody bars.
-const ANYBODY4: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
-const ANYBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888);
+pub const ANYBODY4: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
+/// The same in IPv6.
+pub const ANYBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888);
 
 /// New connections of one kind; their answers have to pass as well.
 #[derive(Debug, Clone, PartialEq, Eq)]

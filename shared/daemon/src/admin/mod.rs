@@ -20,8 +20,11 @@ use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json, Router, middleware};
+use rustls::pki_types::DnsName;
 use shared::api::Page;
+use shared::api::diagnosis::{Diagnosis, ProbeRequest};
 use shared::api::drift::Drift;
+use shared::api::explanation::{Explanation, OriginError};
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
@@ -39,8 +42,8 @@ use crate::error::Failure;
 use crate::metrics;
 use crate::status::Reporter;
 use actor::{Actor, Caller};
-use extract::ApiJson;
 use extract::MAX_BODY_BYTES;
+use extract::{ApiJson, ApiPath};
 use gate::Gate;
 use problem::{ApiError, ApiResult};
 
@@ -79,7 +82,8 @@ pub fn router(
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(prometheus))
-        .routes(routes!(probes))
+        .routes(routes!(probes, probe_now))
+        .routes(routes!(explain))
         .routes(routes!(drift))
         .routes(routes!(plan))
         .routes(routes!(trace))
@@ -180,6 +184,59 @@ async fn probes(
         items: reporter.probes(),
         next_cursor: None,
     }))
+}
+
+/// Look at every hop of every published path now, in the order in which a visitor's packets take them, and try those that can be
+/// tried; takes up to five seconds. Changes nothing.
+///
+/// The services are called as by a visitor: a connection, TLS where it is expected (ports that Cloudflare proxies with it, and
+/// 6443), `GET /` there and on the ports that Cloudflare proxies without.
+#[utoipa::path(post, path = "/v1/probes", tag = "status", operation_id = "probe_now", request_body = ProbeRequest,
+    responses((status = 200, body = Diagnosis), (status = 422, body = shared::api::problem::Problem,
+        description = "There is no such service, or the name is none", content_type = "application/problem+json")))]
+async fn probe_now(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+    ApiJson(request): ApiJson<ProbeRequest>,
+) -> ApiResult<Json<Diagnosis>> {
+    caller.require(Scope::Read)?;
+    let wrong = |pointer: &str, detail: String| {
+        ApiError::invalid(vec![FieldError {
+            pointer: pointer.to_owned(),
+            detail,
+        }])
+    };
+    if let Some(name) = &request.server_name {
+        if DnsName::try_from(name.as_str()).is_err() {
+            let detail = format!("\"{name}\" is not the name of a host");
+            return Err(wrong("/server_name", detail));
+        }
+    }
+    match reporter.diagnose(request).await {
+        Ok(diagnosis) => Ok(Json(diagnosis)),
+        Err(Failure::Other(detail)) => Err(wrong("/publish", detail)),
+        Err(failure) => Err(ApiError::unavailable(failure.to_string())),
+    }
+}
+
+/// What an error that Cloudflare shows to visitors (520 to 526) most likely comes from: what is broken now, for which every hop is
+/// looked at as by `POST /v1/probes`, what was seen in the last minutes, and what can't be seen from here.
+#[utoipa::path(get, path = "/v1/explain/{error}", tag = "status", operation_id = "explain",
+    params(("error" = OriginError, Path, description = "As Cloudflare shows it.")),
+    responses((status = 200, body = Explanation)))]
+async fn explain(
+    State(reporter): State<Arc<dyn Reporter>>,
+    caller: Caller,
+    ApiPath(error): ApiPath<OriginError>,
+) -> ApiResult<Json<Explanation>> {
+    caller.require(Scope::Read)?;
+    let diagnosis = reporter.diagnose(ProbeRequest::default()).await;
+    let diagnosis = diagnosis.map_err(|failure| ApiError::unavailable(failure.to_string()))?;
+    Ok(Json(crate::explain::explain(
+        error,
+        &diagnosis,
+        &reporter.lately(),
+    )))
 }
 
 /// What others have changed in the kernel and what became of it: the latest hundred, the newest first.

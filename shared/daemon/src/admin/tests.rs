@@ -73,6 +73,20 @@ impl Reporter for Fake {
         Box::pin(std::future::ready(trace))
     }
 
+    fn diagnose(
+        &self,
+        request: ProbeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Diagnosis, Failure>> + Send + '_>> {
+        let none = request.publish.is_none();
+        let none = none.then(|| crate::doctor::not_running("test", "it does not run"));
+        let none = none.ok_or_else(|| Failure::Other("there is no such service".to_owned()));
+        Box::pin(std::future::ready(none))
+    }
+
+    fn lately(&self) -> crate::history::Window {
+        crate::history::Window::default()
+    }
+
     fn drifts(&self) -> Vec<Drift> {
         Vec::new()
     }

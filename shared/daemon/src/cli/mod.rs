@@ -4,6 +4,8 @@ mod apply;
 mod check;
 pub mod config_file;
 mod context;
+mod doctor;
+mod explain;
 mod generate;
 pub mod output;
 mod plan;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use shared::api::explanation::OriginError;
 use shared::config::Parsed;
 use shared::config::policy_test::{CallerName, Target};
 use shared::model::InterfaceName;
@@ -96,6 +99,24 @@ enum Command<C: Subcommand, F: Args> {
         #[command(flatten)]
         other_end: F,
         /// Print the way as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try every hop of every published path and name the place that is broken
+    ///
+    /// In the order in which a visitor's packets take them: the daemon and what it has in the kernel, the uplink, the tunnel and its
+    /// MTU, firewalls of others, routes, then each service by a connection, TLS and HTTP. Nothing is changed.
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(doctor::Arguments),
+    /// Say what an error of Cloudflare's (520 to 526) most likely comes from
+    ///
+    /// What is broken now, as `doctor` finds it, what was seen in the last minutes, and what can't be seen from this host.
+    #[command(after_help = explain::EXIT_CODES)]
+    Explain {
+        /// The error that visitors see
+        #[arg(value_name = "ERROR")]
+        error: OriginError,
+        /// Print the causes as JSON
         #[arg(long)]
         json: bool,
     },
@@ -195,6 +216,8 @@ fn dispatch<P: Product>(
             other_end,
             json,
         } => return block_on(trace::run(&context, from, to, other_end.as_ref(), json)),
+        Command::Doctor(arguments) => return block_on(doctor::run(&context, arguments)),
+        Command::Explain { error, json } => block_on(explain::run(&context, error, json)),
         Command::Run => {
             logging::init();
             block_on(app::run::<P>(&context.config_path))

@@ -17,6 +17,8 @@ use shared::config::common::Endpoint;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::tls::{NoTrust, roots_of_system};
+
 /// For all of it: name, connection, handshake, answer to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -28,10 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum FetchError {
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
-    #[error(
-        "this host trusts no certificates: install ca-certificates, or name a file in SSL_CERT_FILE{0}"
-    )]
-    NoTrust(String),
+    #[error(transparent)]
+    NoTrust(#[from] NoTrust),
     #[error("the name can't be resolved: {0}")]
     Resolve(#[source] io::Error),
     #[error("the name has no address")]
@@ -60,24 +60,9 @@ pub(super) enum FetchError {
     NoText,
 }
 
-/// Whom to believe that he is who he says: certificates of this host, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+/// TLS with servers whom this host trusts.
 pub(super) async fn trust_of_system() -> Result<Arc<ClientConfig>, FetchError> {
-    // Hundreds of files.
-    let loaded = tokio::task::spawn_blocking(|| {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (taken, _) = roots.add_parsable_certificates(found.certs);
-        if taken > 0 {
-            return trust(roots);
-        }
-        let why = found.errors.first();
-        Err(FetchError::NoTrust(
-            why.map(|why| format!(" ({why})")).unwrap_or_default(),
-        ))
-    });
-    loaded
-        .await
-        .unwrap_or_else(|error| Err(FetchError::NoTrust(format!(" ({error})"))))
+    trust(roots_of_system().await?)
 }
 
 /// TLS 1.2 or 1.3 with servers whom one of `roots` has signed.

@@ -8,7 +8,7 @@
 //! | `render` | a plan on a terminal |
 mod peers;
 mod render;
-mod warnings;
+pub(crate) mod warnings;
 
 use std::collections::BTreeMap;
 

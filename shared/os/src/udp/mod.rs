@@ -5,6 +5,7 @@
 //! equal datagrams for `UDP_SEGMENT`, and goes down a ladder where the kernel or a network card can't do that.
 pub(crate) mod address;
 mod bind;
+mod connected;
 pub(crate) mod control;
 mod receive;
 mod send;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use bind::BindError;
+pub use connected::connected;
 pub use receive::{Most, ReceiveBuffers, Received};
 
 use crate::sys::message::Outgoing;

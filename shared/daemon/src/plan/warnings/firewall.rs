@@ -72,7 +72,7 @@ fn in_the_way(obstacle: &Obstacle, names: &[&str]) -> PlanWarning {
 }
 
 /// What stands behind a finding that depends on something.
-fn doubt(obstacle: &Obstacle) -> &'static str {
+pub(crate) fn doubt(obstacle: &Obstacle) -> &'static str {
     match (obstacle.certain, obstacle.action) {
         (true, _) => "",
         (false, Action::Drop | Action::Reject) => {

@@ -9,10 +9,10 @@
 //! | `ports` | sockets of others where ours have to be |
 //! | `endpoints` | endpoints that Cloudflare proxies |
 mod endpoints;
-mod firewall;
-mod path;
+pub(crate) mod firewall;
+pub(crate) mod path;
 mod ports;
-mod routes;
+pub(crate) mod routes;
 
 #[cfg(test)]
 mod tests;
@@ -29,13 +29,13 @@ use crate::reconcile::Kernel;
 
 /// What is planned.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) environment: &'a Environment,
-    pub(super) desired: &'a Desired,
-    pub(super) expected: &'a Expected,
-    pub(super) publishes: &'a [PublishModel],
-    pub(super) running: Running<'a>,
+pub(crate) struct Asked<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) environment: &'a Environment,
+    pub(crate) desired: &'a Desired,
+    pub(crate) expected: &'a Expected,
+    pub(crate) publishes: &'a [PublishModel],
+    pub(crate) running: Running<'a>,
 }
 
 /// Looks at the host; changes nothing.

@@ -8,16 +8,16 @@ use super::Asked;
 
 /// A packet, and what it is to the operator.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// `visitors of ingress`, `answers to visitors of ingress`.
-    pub(super) name: String,
-    pub(super) path: Path,
+    pub(crate) name: String,
+    pub(crate) path: Path,
     /// Whether its source must stay as it is.
-    pub(super) is_preserved: bool,
+    pub(crate) is_preserved: bool,
 }
 
 /// Each flow, and the answers to it.
-pub(super) fn all(asked: &Asked<'_>, host: &Host) -> Vec<Named> {
+pub(crate) fn all(asked: &Asked<'_>, host: &Host) -> Vec<Named> {
     let mut paths = Vec::new();
     for flow in &asked.expected.flows {
         let path = Paths { asked, host }.of(flow);

@@ -16,7 +16,7 @@ const STRICT: u32 = 1;
 const LOOSE: u32 = 2;
 
 /// Destinations on the LAN that no route of the LAN leads to: the tunnel network covers them, or the default route.
-pub(super) fn missing(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
+pub(crate) fn missing(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
     // On a gateway such destinations are in the tunnel.
     if asked.desired.protocol != protocol::LAN_SERVER {
         return Vec::new();
@@ -70,7 +70,7 @@ fn network_of(address: std::net::IpAddr) -> ipnetwork::IpNetwork {
 }
 
 /// Routes of others that take a part of a network that a gateway reaches through the tunnel.
-pub(super) fn stolen(desired: &Desired, actual: &Actual) -> Vec<PlanWarning> {
+pub(crate) fn stolen(desired: &Desired, actual: &Actual) -> Vec<PlanWarning> {
     if desired.protocol != protocol::GATEWAY {
         return Vec::new();
     }
@@ -102,7 +102,7 @@ pub(super) fn stolen(desired: &Desired, actual: &Actual) -> Vec<PlanWarning> {
 }
 
 /// The filter on a link, once `desired` is in place: the greater of the link's and of `all`.
-pub(super) fn reverse_path_filter(desired: &Desired, link: &str) -> u32 {
+pub(crate) fn reverse_path_filter(desired: &Desired, link: &str) -> u32 {
     let path = |link: &str| ["net", "ipv4", "conf", link, "rp_filter"].map(str::to_owned);
     let live = |link: &str| sysctl::read(&path(link)).ok()?.value;
     let wanted = desired
@@ -119,7 +119,7 @@ pub(super) fn reverse_path_filter(desired: &Desired, link: &str) -> u32 {
 
 /// Packets whose source the kernel does not believe: without a route back by the link that they came in by (strict), or
 /// without any (loose).
-pub(super) fn filtered(
+pub(crate) fn filtered(
     paths: &[Named],
     host: &Host,
     filter: impl Fn(&str) -> u32,

@@ -127,6 +127,7 @@ impl Case {
             expected: Expected {
                 flows: vec![flow],
                 endpoints: Vec::new(),
+                far_ends: Vec::new(),
             },
             publishes: Vec::new(),
         }
