@@ -22,6 +22,7 @@ mod cloudflare;
 mod configuration;
 mod documented;
 mod drift;
+mod explain;
 mod failover;
 mod fd_store;
 mod floods;
