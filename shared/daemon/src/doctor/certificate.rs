@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-/// Seconds before its end when a certificate should have been renewed.
+/// Seconds before its end when a certificate should have been renewed; one for some days, in its last third.
 const SOON: i64 = 14 * DAY;
 const DAY: i64 = 24 * 3600;
 
@@ -23,7 +23,12 @@ const ORIGIN_CA: &str = "CloudFlare Origin";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Worth {
     Good(String),
-    /// Not everybody takes it, or not for long.
+    /// It ends soon.
+    NotForLong {
+        evidence: String,
+        remedy: String,
+    },
+    /// Not everybody takes it.
     NotForAll {
         evidence: String,
         remedy: String,
@@ -91,8 +96,8 @@ pub(super) fn worth(
     let issuer = parsed.issuer().to_string();
     let whose = names.first().map(|name| format!(" for {name}"));
     let whose = whose.unwrap_or_default();
-    if ends - seconds < SOON {
-        return Worth::NotForAll {
+    if ends - seconds < SOON.min((ends - begins) / 3) {
+        return Worth::NotForLong {
             evidence: format!("its certificate{whose} ends on {}", date(ends)),
             remedy: "renew it".to_owned(),
         };
@@ -170,6 +175,7 @@ mod tests {
         let chain = [certificate()];
         let evidence = |name, date| match worth(&chain, name, None, at(date)) {
             Worth::Good(evidence) => format!("good: {evidence}"),
+            Worth::NotForLong { evidence, .. } => format!("not for long: {evidence}"),
             Worth::NotForAll { evidence, .. } => format!("not for all: {evidence}"),
             Worth::Bad { evidence, .. } => format!("bad: {evidence}"),
         };
@@ -188,7 +194,7 @@ mod tests {
             (
                 None,
                 "2026-12-25",
-                "not for all: its certificate for www.example.com ends on 2026-12-31",
+                "not for long: its certificate for www.example.com ends on 2026-12-31",
             ),
             (
                 None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared_os::echo::{LARGEST, open};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// When an echo is asked for that has not been answered yet, and when nobody waits any more. A session that has to be made anew
 /// takes a round trip more, a lost packet another try.
@@ -16,6 +16,9 @@ const TRIES: [Duration; 3] = [
     Duration::from_millis(700),
 ];
 const PATIENCE: Duration = Duration::from_millis(1200);
+
+/// Between packets of different lengths.
+const GAP: Duration = Duration::from_millis(2);
 
 /// A short packet (`ping` sends as much).
 const SHORT: u16 = 84;
@@ -75,6 +78,11 @@ async fn answered(
                 continue;
             }
             note(index, Instant::now());
+            // One by one: what comes together goes as one packet through cards and links that cut it up later, and would be lost as
+            // one.
+            if index > 0 {
+                sleep(GAP).await;
+            }
             // Too large for the link, or dropped on this host: no answer says the same.
             let _unsent = socket.send(&echo.request(index, *length)).await;
         }

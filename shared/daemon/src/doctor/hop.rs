@@ -35,6 +35,7 @@ pub(super) fn warning(
     Hop {
         verdict: Verdict::Warning,
         remedy: Some(remedy.into()),
+        cloudflare_error: Some(error_of(hop)),
         ..ok(hop, of, evidence)
     }
 }
@@ -48,7 +49,6 @@ pub(super) fn failed(
 ) -> Hop {
     Hop {
         verdict: Verdict::Failed,
-        cloudflare_error: Some(error_of(hop)),
         ..warning(hop, of, evidence, remedy)
     }
 }

@@ -45,7 +45,9 @@ fn kernel(scene: &Scene) -> Hop {
 
 /// The way to the public address of each other end.
 async fn uplink(scene: &Scene) -> Hop {
-    let wan = scene.environment.wan.as_str();
+    // On a LAN host no rule is for a certain link, so that none is known beforehand.
+    let wan = scene.host.link_to(ANYBODY4.into());
+    let wan = wan.unwrap_or_else(|| scene.environment.wan.as_str());
     let targets = match targets(scene).await {
         Ok(targets) => targets,
         Err(why) => {

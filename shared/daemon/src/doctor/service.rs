@@ -131,7 +131,12 @@ fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
     if let Some(missing) = missing.iter().find(|of| of.subject == vip.to_string()) {
         let remedy =
             "add a route to the VIP's own link, and have it there after a restart of this host";
-        return failed(HopKind::Route, &publish.name, missing.text.clone(), remedy);
+        return failed(
+            HopKind::Route,
+            &publish.name,
+            without_name(&missing.text),
+            remedy,
+        );
     }
     let visitors = visitors_of(publish);
     let of_it: Vec<Named> = paths
@@ -143,7 +148,12 @@ fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
     if let Some(filtered) = routes::filtered(&of_it, &scene.host, filters).first() {
         let remedy = filtered.remedy.clone();
         let remedy = remedy.unwrap_or_else(|| "give this host a default route".to_owned());
-        return failed(HopKind::Route, &publish.name, filtered.text.clone(), remedy);
+        return failed(
+            HopKind::Route,
+            &publish.name,
+            without_name(&filtered.text),
+            remedy,
+        );
     }
     match scene.host.way_to(vip) {
         WayTo::By(route) if scene.is_gateway() && route.link.as_deref() != Some(tunnel) => failed(
@@ -165,4 +175,10 @@ fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
             "see `ip route`; those of the tunnel are made by the daemon",
         ),
     }
+}
+
+/// Of several services only the first is named there.
+fn without_name(text: &str) -> String {
+    let (_, text) = text.split_once(": ").unwrap_or(("", text));
+    text.to_owned()
 }

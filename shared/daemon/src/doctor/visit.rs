@@ -171,5 +171,17 @@ async fn call_from(source: IpAddr, link: &str, target: SocketAddr) -> io::Result
     };
     socket.bind_device(Some(link.as_bytes()))?;
     socket.bind(SocketAddr::new(source, 0))?;
-    socket.connect(target).await.map(drop)
+    match socket.connect(target).await {
+        Ok(_closed_at_once) => Ok(()),
+        // It has come back: a service may take one caller at a time.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }

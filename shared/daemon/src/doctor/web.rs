@@ -136,6 +136,9 @@ async fn of_certificates(target: &Target, chain: &[CertificateDer<'_>], name: Op
     let of = &target.of;
     match certificate::worth(chain, name, roots, SystemTime::now()) {
         Worth::Good(evidence) => ok(HopKind::Tls, of, evidence),
+        Worth::NotForLong { evidence, remedy } => {
+            shown_as(warning(HopKind::Tls, of, evidence, remedy), None)
+        }
         Worth::NotForAll { evidence, remedy } => {
             shown_as(warning(HopKind::Tls, of, evidence, remedy), Some(526))
         }

@@ -6,7 +6,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-use shared::api::diagnosis::{Diagnosis, Hop, Verdict};
+use shared::api::diagnosis::{Diagnosis, Hop, HopKind, Verdict};
 use shared::api::explanation::{Cause, Explanation, Likelihood, OriginError};
 
 use crate::history::{Outage, Window};
@@ -35,8 +35,8 @@ pub fn explain(error: OriginError, diagnosis: &Diagnosis, window: &Window) -> Ex
     let warnings = diagnosis
         .hops
         .iter()
-        .filter(|hop| hop.verdict == Verdict::Warning);
-    causes.extend(warnings.map(|hop| of_warning(hop, number)));
+        .filter(|hop| hop.verdict == Verdict::Warning && hop.cloudflare_error == Some(number));
+    causes.extend(warnings.map(of_warning));
     causes.extend(
         window
             .outages
@@ -72,8 +72,9 @@ fn of_hop(hop: &Hop, number: u16) -> Cause {
     }
 }
 
-fn of_warning(hop: &Hop, number: u16) -> Cause {
-    let likelihood = if hop.cloudflare_error == Some(number) {
+fn of_warning(hop: &Hop) -> Cause {
+    // Who sees this error has a zone that is strict about certificates; of other hops it is not known whom they concern.
+    let likelihood = if hop.hop == HopKind::Tls {
         Likelihood::Now
     } else {
         Likelihood::Possible
@@ -129,14 +130,12 @@ fn silence(diagnosis: &Diagnosis, window: &Window, number: u16) -> Option<Cause>
         .filter(|(name, _)| name.starts_with("connections "))
         .map(|(_, count)| count)
         .sum();
-    let minutes = window.minutes;
+    let lately = lately(window.minutes);
     if came > 0 {
         return Some(Cause {
             likelihood: Likelihood::Elsewhere,
             what: "the way from Cloudflare to this host".to_owned(),
-            evidence: format!(
-                "is open: {came} connections have come in the last {minutes} minutes"
-            ),
+            evidence: format!("is open: {came} connections have come {lately}"),
             remedy: None,
         });
     }
@@ -149,9 +148,7 @@ fn silence(diagnosis: &Diagnosis, window: &Window, number: u16) -> Option<Cause>
     Some(Cause {
         likelihood: Likelihood::Lately,
         what: "Cloudflare's connections do not come as far as this host".to_owned(),
-        evidence: format!(
-            "not one was let through to a published service in the last {minutes} minutes"
-        ),
+        evidence: format!("not one was let through to a published service {lately}"),
         remedy: Some(remedy.to_owned()),
     })
 }
@@ -171,8 +168,8 @@ fn refusals(window: &Window, number: u16) -> Option<Cause> {
         likelihood: Likelihood::Possible,
         what: "the guard refuses addresses of Cloudflare's that it does not know".to_owned(),
         evidence: format!(
-            "{refused} packets were refused in the last {} minutes; strangers' are, too",
-            window.minutes
+            "{refused} packets were refused {}; strangers' are, too",
+            lately(window.minutes)
         ),
         remedy: Some("`GET /v1/cloudflare/ranges` says of which day the list is".to_owned()),
     })
@@ -190,10 +187,19 @@ fn drops(window: &Window) -> Option<Cause> {
         likelihood: Likelihood::Possible,
         what: "the tunnel drops packets".to_owned(),
         evidence: format!(
-            "in the last {} minutes, by reason: {}",
-            window.minutes,
+            "{}, by reason: {}",
+            lately(window.minutes),
             drops.join(", ")
         ),
         remedy: Some("docs/troubleshooting.md says what each reason means".to_owned()),
     })
+}
+
+/// `in the last 5 minutes`.
+fn lately(minutes: u64) -> String {
+    if minutes == 1 {
+        "in the last minute".to_owned()
+    } else {
+        format!("in the last {minutes} minutes")
+    }
 }

@@ -1,6 +1,7 @@
 //! An explanation on a terminal.
 use shared::api::explanation::{Explanation, Likelihood};
 
+use super::lately;
 use crate::cli::output::columns;
 use crate::status::wrapped;
 
@@ -29,10 +30,7 @@ pub fn render(explanation: &Explanation, coloured: bool) -> String {
         if before.replace(cause.likelihood) != Some(cause.likelihood) {
             let (colour, class) = match cause.likelihood {
                 Likelihood::Now => (RED, "seen now".to_owned()),
-                Likelihood::Lately => (
-                    RED,
-                    format!("seen in the last {} minutes", explanation.minutes),
-                ),
+                Likelihood::Lately => (RED, format!("seen {}", lately(explanation.minutes))),
                 Likelihood::Possible => (YELLOW, "possible".to_owned()),
                 Likelihood::Elsewhere => (PLAIN, "elsewhere".to_owned()),
             };
