@@ -53,7 +53,7 @@ fn what_is_broken_is_named_for_the_error_that_it_leads_to() {
             // The servers of this world answer everything with who has called.
             ensure_now(instance, 525, "tls of ingress")?;
         }
-        let api = Api::of(&edge.gateway, "gateway")?;
+        let mut api = Api::of(&edge.gateway, "gateway")?;
         let answer = api.call("GET", "/v1/explain/527", &[], &serde_json::Value::Null)?;
         ensure!(matches!(answer.status, 404 | 422), "{answer:?}");
 
