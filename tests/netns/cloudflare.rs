@@ -9,9 +9,9 @@ use shared::config::cloudflare;
 use tests::api::{Api, text};
 use tests::edge::{Edge, Instance, START_TIMEOUT, Setup, Start};
 use tests::expect::{eventually, holds};
-use tests::https::{Answer, HttpsServer};
 use tests::node::Node;
 use tests::servers::{Conversation, ask_tcp};
+use tests::web::{Answer, WebServer};
 use tests::world::LightWorld;
 use tests::world::addresses::{CLIENT, STRANGER, STRANGER6, at, public, public6};
 
@@ -251,9 +251,9 @@ fn a_file_that_is_no_list_changes_nothing_and_is_told() {
 }
 
 /// Both ends ask a web server, which plays Cloudflare's, and believe its certificate.
-fn start_with_server(world: &LightWorld, answer: Answer) -> Result<(Edge, HttpsServer)> {
+fn start_with_server(world: &LightWorld, answer: Answer) -> Result<(Edge, WebServer)> {
     const PORT: u16 = 8443;
-    let server = HttpsServer::start(
+    let server = WebServer::start(
         &world.client,
         at(CLIENT, PORT),
         world.topology.dir(),
@@ -335,7 +335,7 @@ fn a_server_that_nobody_vouches_for_is_not_believed() {
         // Somebody else on that address: a certificate of its own making.
         let other = world.topology.dir().join("other");
         std::fs::create_dir(&other)?;
-        let impostor = HttpsServer::start(
+        let impostor = WebServer::start(
             &world.client,
             at(CLIENT, 9443),
             &other,

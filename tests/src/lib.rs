@@ -10,7 +10,7 @@
 //! | [`docs`] | the documentation as data, and how its commands are tested |
 //! | [`expect`] | wait until something holds, with the last reason why it did not |
 //! | [`servers`] | servers that answer "who am I", and bulk transfers with checksums |
-//! | [`https`] | a web server that answers whatever a test tells it to |
+//! | [`web`] | web servers that answer whatever a test tells them to |
 //! | [`keys`] | key pairs |
 //! | [`world`] | the deployment of the documentation: internet, VPS, home network, cluster |
 //! | [`edge`] | configuration and start of `gateway` and `lan-server` |
@@ -25,12 +25,12 @@ pub mod daemon;
 pub mod docs;
 pub mod edge;
 pub mod expect;
-pub mod https;
 pub mod keys;
 pub mod node;
 pub mod privilege;
 pub mod servers;
 pub mod standin;
 pub mod topology;
+pub mod web;
 pub mod wireguard_go;
 pub mod world;

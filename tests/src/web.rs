@@ -30,13 +30,13 @@ pub enum Answer {
 
 /// A server inside a node, served by threads of this process until that ends.
 #[derive(Debug)]
-pub struct HttpsServer {
+pub struct WebServer {
     /// Certificate of the server, for who is to believe it.
     pub certificate: PathBuf,
     answer: Arc<Mutex<Answer>>,
 }
 
-impl HttpsServer {
+impl WebServer {
     /// Answer on this address with a certificate for it, which is written into `dir`.
     pub fn start(node: &Node, address: SocketAddr, dir: &Path, answer: Answer) -> Result<Self> {
         let CertifiedKey { cert, signing_key } =
