@@ -11,7 +11,7 @@ use tests::edge::{Edge, Instance, START_TIMEOUT, Setup, Start};
 use tests::expect::{eventually, holds};
 use tests::node::Node;
 use tests::servers::{Conversation, ask_tcp};
-use tests::web::{Answer, WebServer};
+use tests::web::{Answer, Certificate, WebServer};
 use tests::world::LightWorld;
 use tests::world::addresses::{CLIENT, STRANGER, STRANGER6, at, public, public6};
 
@@ -253,18 +253,15 @@ fn a_file_that_is_no_list_changes_nothing_and_is_told() {
 /// Both ends ask a web server, which plays Cloudflare's, and believe its certificate.
 fn start_with_server(world: &LightWorld, answer: Answer) -> Result<(Edge, WebServer)> {
     const PORT: u16 = 8443;
-    let server = WebServer::start(
-        &world.client,
-        at(CLIENT, PORT),
-        world.topology.dir(),
-        answer,
-    )?;
+    let certificate = Certificate::of(&[&CLIENT.to_string()])?;
+    let trusted = certificate.write(world.topology.dir())?;
+    let server = WebServer::https(&world.client, at(CLIENT, PORT), certificate, answer)?;
     let mut setup = Setup::new()?;
     setup.refresh = format!("https://{CLIENT}:{PORT}/client/v4/ips");
     let start = Start {
         by: vec![
             "env".to_owned(),
-            format!("SSL_CERT_FILE={}", server.certificate.display()),
+            format!("SSL_CERT_FILE={}", trusted.display()),
         ],
         program: None,
     };
@@ -330,18 +327,15 @@ fn a_list_is_fetched_by_https_and_whatever_else_comes_changes_nothing() {
 #[test]
 fn a_server_that_nobody_vouches_for_is_not_believed() {
     in_light_world(|world| {
-        let (mut edge, server) = start_with_server(world, Answer::Page(json(&[])))?;
+        let (mut edge, _server) = start_with_server(world, Answer::Page(json(&[])))?;
         let before = in_place(world)?;
         // Somebody else on that address: a certificate of its own making.
-        let other = world.topology.dir().join("other");
-        std::fs::create_dir(&other)?;
-        let impostor = WebServer::start(
+        let _impostor = WebServer::https(
             &world.client,
             at(CLIENT, 9443),
-            &other,
+            Certificate::of(&[&CLIENT.to_string()])?,
             Answer::Page(json(&NEW)),
         )?;
-        ensure!(impostor.certificate != server.certificate);
         let elsewhere = |text: &str| text.replace(":8443/", ":9443/");
         edge.gateway.reload(elsewhere)?;
         edge.lan_server.reload(elsewhere)?;

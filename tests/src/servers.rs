@@ -42,18 +42,29 @@ pub struct Server {
 impl Server {
     /// Answer TCP callers on this address.
     pub fn tcp(node: &Node, address: SocketAddr) -> Result<Self> {
+        // A caller that goes away in the middle is part of the tests.
+        Self::tcp_by(node, address, |stream, peer| drop(converse(stream, peer)))
+    }
+
+    /// Hand the TCP callers of this address to `answer`, each on a thread of its own.
+    pub fn tcp_by(
+        node: &Node,
+        address: SocketAddr,
+        answer: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = node.enter(|| {
             TcpListener::bind(address).with_context(|| format!("cannot listen on tcp {address}"))
         })?;
         let stop = Arc::new(AtomicBool::new(false));
         let (accepting, stopped) = (listener.try_clone()?, stop.clone());
+        let answer = Arc::new(answer);
         let thread = thread::spawn(move || {
             while let Ok((stream, peer)) = accepting.accept() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // A caller that goes away in the middle is part of the tests.
-                thread::spawn(move || drop(converse(stream, peer)));
+                let answer = Arc::clone(&answer);
+                thread::spawn(move || answer(stream, peer));
             }
         });
         Ok(Self {

@@ -1,18 +1,19 @@
-//! A web server by HTTPS that answers whatever a test tells it to.
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+//! Web servers, by HTTP and by HTTPS, that answer whatever a test tells them to.
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::node::Node;
+use crate::servers::Server;
 
 /// How long a caller may take for its request, and for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,82 +25,161 @@ pub enum Answer {
     Page(String),
     /// The same, but the connection ends before its last ten bytes.
     Truncated(String),
+    /// An empty page with this status.
+    Status(u16),
     /// Nothing at all, as long as the test takes.
     Nothing,
 }
 
-/// A server inside a node, served by threads of this process until that ends.
+/// What a server shows of itself, signed by itself, with the key to it.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pem: String,
+    tls: Arc<ServerConfig>,
+}
+
+impl Certificate {
+    /// For these names and addresses, valid longer than any test takes.
+    pub fn of(names: &[&str]) -> Result<Self> {
+        Self::signed_by_itself(&params(names)?)
+    }
+
+    /// The same, but its time was up years ago.
+    pub fn expired(names: &[&str]) -> Result<Self> {
+        let mut params = params(names)?;
+        params.not_after = date_time_ymd(2020, 1, 1);
+        Self::signed_by_itself(&params)
+    }
+
+    fn signed_by_itself(params: &CertificateParams) -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(Self {
+            pem: certificate.pem(),
+            tls: Arc::new(tls),
+        })
+    }
+
+    /// Write it into `dir`, without its key, for who is to believe it.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join("https.crt");
+        std::fs::write(&path, &self.pem)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+fn params(names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    Ok(CertificateParams::new(names)?)
+}
+
+/// A server inside a node. Stopped when dropped.
 #[derive(Debug)]
 pub struct WebServer {
-    /// Certificate of the server, for who is to believe it.
-    pub certificate: PathBuf,
-    answer: Arc<Mutex<Answer>>,
+    content: Arc<Mutex<Content>>,
+    _server: Server,
+}
+
+#[derive(Debug)]
+struct Content {
+    /// `None`: without TLS.
+    certificate: Option<Certificate>,
+    answer: Answer,
 }
 
 impl WebServer {
-    /// Answer on this address with a certificate for it, which is written into `dir`.
-    pub fn start(node: &Node, address: SocketAddr, dir: &Path, answer: Answer) -> Result<Self> {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed([address.ip().to_string()])?;
-        let certificate = dir.join("https.crt");
-        std::fs::write(&certificate, cert.pem())?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)?;
-        let config = Arc::new(config);
-        let listener = node.enter(|| {
-            TcpListener::bind(address).with_context(|| format!("cannot listen on tcp {address}"))
-        })?;
-        let answer = Arc::new(Mutex::new(answer));
-        let answers = Arc::clone(&answer);
-        thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                let (config, answers) = (Arc::clone(&config), Arc::clone(&answers));
-                // A caller that goes away in the middle is part of the tests.
-                thread::spawn(move || drop(converse(stream, config, &answers)));
-            }
-        });
-        Ok(Self {
+    /// Answer HTTP callers on this address.
+    pub fn http(node: &Node, address: SocketAddr, answer: Answer) -> Result<Self> {
+        Self::start(node, address, None, answer)
+    }
+
+    /// Answer HTTPS callers on this address.
+    pub fn https(
+        node: &Node,
+        address: SocketAddr,
+        certificate: Certificate,
+        answer: Answer,
+    ) -> Result<Self> {
+        Self::start(node, address, Some(certificate), answer)
+    }
+
+    fn start(
+        node: &Node,
+        address: SocketAddr,
+        certificate: Option<Certificate>,
+        answer: Answer,
+    ) -> Result<Self> {
+        let content = Arc::new(Mutex::new(Content {
             certificate,
             answer,
+        }));
+        let of_server = Arc::clone(&content);
+        // A caller that goes away in the middle is part of the tests.
+        let server = Server::tcp_by(node, address, move |stream, _| {
+            drop(converse(stream, &of_server));
+        })?;
+        Ok(Self {
+            content,
+            _server: server,
         })
     }
 
     /// What the next callers are answered.
     pub fn answer(&self, answer: Answer) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+        lock(&self.content).answer = answer;
+    }
+
+    /// What the next callers of HTTPS are shown.
+    pub fn certify(&self, certificate: Certificate) {
+        lock(&self.content).certificate = Some(certificate);
     }
 }
 
-fn converse(stream: TcpStream, config: Arc<ServerConfig>, answer: &Mutex<Answer>) -> Result<()> {
+fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn converse(mut stream: TcpStream, content: &Mutex<Content>) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut stream = StreamOwned::new(ServerConnection::new(config)?, stream);
+    let certificate = lock(content).certificate.clone();
+    let Some(certificate) = certificate else {
+        return serve(&mut stream, content);
+    };
+    let mut stream = StreamOwned::new(ServerConnection::new(certificate.tls)?, stream);
+    serve(&mut stream, content)?;
+    stream.conn.send_close_notify();
+    Ok(stream.flush()?)
+}
+
+/// Read one request and answer it.
+fn serve(stream: &mut (impl Read + Write), content: &Mutex<Content>) -> Result<()> {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         request.extend(byte);
     }
-    let answer = answer
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let (page, left_out) = match answer {
-        Answer::Page(page) => (page, 0),
-        Answer::Truncated(page) => (page, 10),
+    let answer = lock(content).answer.clone();
+    let (status, page, left_out) = match answer {
+        Answer::Page(page) => (200, page, 0),
+        Answer::Truncated(page) => (200, page, 10),
+        Answer::Status(status) => (status, String::new(), 0),
         Answer::Nothing => loop {
             thread::park();
         },
     };
     let whole = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
+        "HTTP/1.1 {status} as told\r\nContent-Length: {}\r\n\r\n{page}",
         page.len()
     );
     let end = whole.len().saturating_sub(left_out);
     stream.write_all(whole.as_bytes().get(..end).unwrap_or_default())?;
-    stream.conn.send_close_notify();
     Ok(stream.flush()?)
 }

@@ -69,6 +69,11 @@ impl LightWorld {
         Ok(light)
     }
 
+    /// The cluster's servers end: a test starts others in their place.
+    pub fn end_servers(&mut self) {
+        self.servers.clear();
+    }
+
     /// One more TCP server of the cluster.
     pub fn serve_tcp(&mut self, address: SocketAddr) -> Result<()> {
         self.servers.push(Server::tcp(&self.backend, address)?);
