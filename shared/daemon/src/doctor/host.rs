@@ -1,4 +1,5 @@
 //! What all paths have in common on this host.
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,9 +46,25 @@ fn kernel(scene: &Scene) -> Hop {
 
 /// The way to the public address of each other end.
 async fn uplink(scene: &Scene) -> Hop {
-    // On a LAN host no rule is for a certain link, so that none is known beforehand.
     let wan = scene.host.link_to(ANYBODY4.into());
-    let wan = wan.unwrap_or_else(|| scene.environment.wan.as_str());
+    let wan = wan.unwrap_or_else(|| {
+        if scene.is_gateway() {
+            scene.environment.wan.as_str()
+        } else {
+            // No rule of a LAN host is for a certain link, so that none is known beforehand.
+            &scene.host_name
+        }
+    });
+    if is_down(wan) {
+        return failed(
+            HopKind::Uplink,
+            wan,
+            format!("the link {wan} is down"),
+            format!(
+                "ip link set {wan} up, or look at what it is plugged into; then at the default route (`ip route`)"
+            ),
+        );
+    }
     let targets = match targets(scene).await {
         Ok(targets) => targets,
         Err(why) => {
@@ -82,6 +99,13 @@ async fn uplink(scene: &Scene) -> Hop {
             failed(HopKind::Uplink, wan, evidence, remedy)
         }
     }
+}
+
+/// Whether it is switched off or has no carrier. Routes by a link without carrier stay, and lead nowhere
+/// (Documentation/ABI/testing/sysfs-class-net).
+fn is_down(link: &str) -> bool {
+    let state = fs::read_to_string(format!("/sys/class/net/{link}/operstate"));
+    state.is_ok_and(|state| ["down", "lowerlayerdown"].contains(&state.trim()))
 }
 
 /// Where the other ends are, as far as it is known.
