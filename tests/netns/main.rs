@@ -20,6 +20,7 @@ mod apply;
 mod bare_device;
 mod cloudflare;
 mod configuration;
+mod doctor;
 mod documented;
 mod drift;
 mod explain;
