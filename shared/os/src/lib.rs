@@ -5,7 +5,7 @@
 //! | [`tun`] | the TUN device: super-packets in and out |
 //! | [`udp`] | the sockets of the tunnel: batches, GSO, GRO |
 //! | [`echo`] | ICMP echo, with packets of any size |
-//! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes |
+//! | [`netlink`] | links, addresses, routes, rules: read the actual state, apply a change, watch for others' changes; the table of connections |
 //! | [`sysctl`] | kernel switches under `/proc/sys`, and what they were before us |
 //! | [`process`] | one instance at a time, privileges, no core dumps |
 //! | [`key_file`] | secrets in files: permissions, creation |

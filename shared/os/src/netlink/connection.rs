@@ -43,6 +43,9 @@ pub enum RequestError {
     /// No answer.
     #[error("the kernel did not answer a netlink request within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
+    /// An answer that is none.
+    #[error("the kernel's answer can't be read")]
+    Malformed,
     /// A list that changes faster than it can be read.
     #[error("the list changed while it was read, {DUMP_ATTEMPTS} times in a row")]
     Inconsistent,
@@ -53,7 +56,9 @@ impl RequestError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { error, .. } => error.raw_os_error(),
-            Self::Open(_) | Self::Closed | Self::Timeout | Self::Inconsistent => None,
+            Self::Open(_) | Self::Closed | Self::Timeout | Self::Malformed | Self::Inconsistent => {
+                None
+            }
         }
     }
 

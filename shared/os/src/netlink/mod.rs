@@ -1,7 +1,8 @@
 //! Links, addresses, routes and rules through netlink (`NETLINK_ROUTE`, rtnetlink(7)).
 //!
 //! [`Netlink::read`] gives a [`plan::Actual`](shared::plan::Actual), `plan::difference` says what to change, and
-//! [`Netlink::apply`] does one change. One file holds one noun: how its messages are read and written.
+//! [`Netlink::apply`] does one change. One file holds one noun: how its messages are read and written. [`conntrack`] reads
+//! another table of the kernel, by another protocol of netlink.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kernel's lists of attributes and messages are open, and so are the enums"
@@ -10,6 +11,7 @@
 mod address;
 mod apply;
 mod connection;
+pub mod conntrack;
 mod error;
 mod link;
 mod read;
