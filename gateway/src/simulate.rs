@@ -145,4 +145,6 @@ fn peers(config: &Gateway, members: &Members) -> BTreeMap<String, Vec<IpAddr>> {
 }
 
 #[cfg(test)]
+mod survival;
+#[cfg(test)]
 mod tests;

@@ -2,8 +2,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::actual::{LOCAL_TABLE, LiveRoute, MAIN_TABLE, UNICAST};
+use super::ruleset::Family;
 use super::{Address, Desired, Route};
+use crate::model::InterfaceName;
 
 /// `RTN_LOCAL`: a route to this host itself.
 const LOCAL: u8 = 2;
@@ -66,6 +70,28 @@ impl Host {
         }
     }
 
+    /// Own addresses with their links.
+    pub fn addresses(&self) -> impl Iterator<Item = (InterfaceName, IpAddr)> + '_ {
+        let own = self.routes.iter().filter(|route| {
+            let bits = Family::of_network(route.destination).bits();
+            route.table == LOCAL_TABLE
+                && route.route_type == LOCAL
+                && route.destination.prefix() == bits
+        });
+        own.filter_map(|route| Some((link_of(route)?, route.destination.ip())))
+    }
+
+    /// Links and destinations of the table `main`, of which the first counts where several are equally specific.
+    pub fn main_routes(&self) -> impl Iterator<Item = (InterfaceName, IpNetwork)> + '_ {
+        let main = self.routes.iter().filter(|route| {
+            route.table == MAIN_TABLE && route.route_type == UNICAST && route.tos == 0
+        });
+        let mut main: Vec<&LiveRoute> = main.collect();
+        main.sort_by_key(|route| route.metric);
+        main.into_iter()
+            .filter_map(|route| Some((link_of(route)?, route.destination)))
+    }
+
     /// The link that packets to this address go out by.
     pub fn link_to(&self, address: IpAddr) -> Option<&str> {
         match self.way_to(address) {
@@ -73,6 +99,11 @@ impl Host {
             WayTo::Here | WayTo::Nowhere => None,
         }
     }
+}
+
+/// `None` for several links, and for a name that ours can't have.
+fn link_of(route: &LiveRoute) -> Option<InterfaceName> {
+    route.link.as_deref()?.parse().ok()
 }
 
 fn planned(route: &Route, protocol: u8) -> LiveRoute {

@@ -7,7 +7,8 @@ use ipnetwork::IpNetwork;
 use crate::config::common::InterfaceAddress;
 use crate::model::InterfaceName;
 use crate::plan::actual::MAIN_TABLE;
-use crate::plan::{Desired, Route, RoutingRule, Ruleset};
+use crate::plan::ruleset::Family;
+use crate::plan::{self, Desired, Route, RoutingRule, Ruleset};
 
 /// A host as far as our rules can tell: what we put there ourselves, and what is said of its other links.
 #[derive(Debug, Clone)]
@@ -59,6 +60,27 @@ impl Host {
             };
             host.with_address(&of_link.link, address)
         })
+    }
+
+    /// With what is ours on it, among the addresses and routes of the rest of the host.
+    pub fn among(desired: Desired, rest: &plan::Host) -> Self {
+        let ours: Vec<InterfaceName> = desired.links.iter().map(|link| link.name.clone()).collect();
+        let mut host = Self::of(desired);
+        for (link, address) in rest.addresses() {
+            let address = InterfaceAddress {
+                address,
+                prefix_len: Family::of(address).bits(),
+            };
+            if !ours.contains(&link) {
+                host.addresses.push((link, address));
+            }
+        }
+        for (link, destination) in rest.main_routes() {
+            if !ours.contains(&link) {
+                host = host.with_route(destination, &link);
+            }
+        }
+        host
     }
 
     /// With another address, and the route that the kernel makes of it.

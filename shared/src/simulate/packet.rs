@@ -5,7 +5,7 @@ use crate::config::common::Protocol;
 use crate::plan::ruleset::{Family, Side};
 
 /// A whole packet; fragments are none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Packet {
     /// Source.
     pub source: IpAddr,
@@ -16,7 +16,7 @@ pub struct Packet {
 }
 
 /// What a packet carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payload {
     /// TCP.
     Tcp {
@@ -39,7 +39,7 @@ pub enum Payload {
 }
 
 /// Messages of ICMP that rules tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Icmp {
     /// The question of ping.
     EchoRequest,
@@ -68,6 +68,31 @@ impl Packet {
                 },
             },
         }
+    }
+
+    /// A later packet of an open connection.
+    #[must_use]
+    pub const fn later(protocol: Protocol, from: (IpAddr, u16), to: (IpAddr, u16)) -> Self {
+        let mut packet = Self::opening(protocol, from, to);
+        if let Payload::Tcp { syn, .. } = &mut packet.payload {
+            *syn = false;
+        }
+        packet
+    }
+
+    /// Whether it has addresses, protocol and ports of another, as connection tracking compares them.
+    pub(super) fn is_of_same_tuple(&self, other: &Self) -> bool {
+        let what = |packet: &Self| match packet.payload {
+            Payload::Tcp { .. } | Payload::Udp { .. } => None,
+            Payload::Icmp(message) => Some(message),
+        };
+        let tuple = |packet: &Self| {
+            let ports = [Side::Source, Side::Destination].map(|side| packet.port(side));
+            (packet.protocol(), ports, what(packet))
+        };
+        self.source == other.source
+            && self.destination == other.destination
+            && tuple(self) == tuple(other)
     }
 
     /// Family of its addresses.

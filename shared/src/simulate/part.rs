@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::host::{Host, Own};
 use super::packet::{Icmp, Packet, Payload};
+use crate::config::common::PortRange;
 use crate::model::InterfaceName;
 use crate::plan::Ruleset;
 use crate::plan::ruleset::{Family, Part, Side};
@@ -61,6 +62,43 @@ pub(super) enum Verdict {
     Drop,
     Return,
     Jump { chain: String, by_map: bool },
+}
+
+/// The ports that a part looks at: to it, all others are alike.
+pub(super) fn ports(part: &Part) -> &[PortRange] {
+    match part {
+        Part::Ports { ports, .. } => ports,
+        Part::InputInterface { .. }
+        | Part::OutputInterface { .. }
+        | Part::Address { .. }
+        | Part::AddressInSet { .. }
+        | Part::NetworkFamily(_)
+        | Part::TransportProtocol(_)
+        | Part::EchoRequest(_)
+        | Part::Redirect(_)
+        | Part::DestinationIsLocal
+        | Part::SourceNotRoutedVia(_)
+        | Part::CtEstablishedRelated
+        | Part::CtRelated
+        | Part::CtDirectionReply
+        | Part::CtNew
+        | Part::CtInvalid
+        | Part::CtStatusDnat
+        | Part::CtMark { .. }
+        | Part::SetCtMark { .. }
+        | Part::SetMarkFromCt { .. }
+        | Part::ClampMss
+        | Part::Notrack
+        | Part::Counter
+        | Part::NamedCounter(_)
+        | Part::Dnat { .. }
+        | Part::Masquerade
+        | Part::SourceVerdictMap { .. }
+        | Part::Accept
+        | Part::Drop
+        | Part::Return
+        | Part::Jump(_) => &[],
+    }
 }
 
 impl Subject<'_> {

@@ -68,16 +68,28 @@ pub enum End {
 }
 
 /// What connection tracking of a host remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {
     /// The first packet as it came.
-    original: Packet,
-    mark: u32,
-    has_dnat: bool,
+    pub original: Packet,
+    /// What answers it, as it comes: the first packet as it left, reversed.
+    pub answer: Packet,
+    /// Mark.
+    pub mark: u32,
+    /// Whether the destination was changed.
+    pub has_dnat: bool,
+}
+
+impl Connection {
+    /// As in the kernel, a packet belongs to the direction whose tuple it has; the only one that is not the first packet's
+    /// answers it.
+    fn is_answered_by(&self, packet: &Packet) -> bool {
+        !self.original.is_of_same_tuple(packet)
+    }
 }
 
 impl Host {
-    /// What becomes of a packet. `known` is the connection that it answers; without, it opens one.
+    /// What becomes of a packet. `known` is the connection that it belongs to, in either direction; without, it opens one.
     pub fn pass(&self, entry: Entry<'_>, packet: Packet, known: Option<&Connection>) -> Passage {
         let input = match entry {
             Entry::Link(link) => Some(link),
@@ -223,18 +235,22 @@ impl<'h> Run<'h> {
                 },
                 Some(known) => Tracked {
                     is_new: false,
-                    is_reply: true,
+                    is_reply: known.is_answered_by(&self.original),
                     mark: known.mark,
                     has_dnat: known.has_dnat,
                 },
             });
         }
-        // Answers get the addresses of the first packet back.
+        // Answers get the addresses of the first packet back, and what follows that packet gets what it got.
         if let (Some(known), Some((_, side))) =
             (self.known, translates.filter(|(at, _)| is_due(*at)))
         {
-            let answer = known.original.reversed();
-            let (address, port) = (answer.address(side), answer.port(side));
+            let leaving = if known.is_answered_by(&self.original) {
+                known.original.reversed()
+            } else {
+                known.answer.reversed()
+            };
+            let (address, port) = (leaving.address(side), leaving.port(side));
             self.subject.packet.rewrite(side, address, port);
         }
     }
@@ -248,11 +264,17 @@ impl<'h> Run<'h> {
 
     fn connection(&self) -> Option<Connection> {
         match self.subject.tracking {
-            Tracking::Tracked(ct) => Some(Connection {
-                original: self.known.map_or(self.original, |known| known.original),
-                mark: ct.mark,
-                has_dnat: ct.has_dnat,
-            }),
+            Tracking::Tracked(ct) => {
+                let opened = (self.original, self.subject.packet.reversed());
+                let known = self.known.map(|known| (known.original, known.answer));
+                let (original, answer) = known.unwrap_or(opened);
+                Some(Connection {
+                    original,
+                    answer,
+                    mark: ct.mark,
+                    has_dnat: ct.has_dnat,
+                })
+            }
             Tracking::NotYet | Tracking::Untracked => None,
         }
     }

@@ -81,7 +81,7 @@ impl TunnelEnd {
     }
 
     /// The peer with the longest network that contains the address, as the device finds it.
-    fn owner(&self, address: IpAddr) -> Option<(&Peer, IpNetwork)> {
+    pub fn owner(&self, address: IpAddr) -> Option<(&Peer, IpNetwork)> {
         let networks = self.peers.iter().flat_map(|peer| {
             let networks = peer.networks.iter();
             networks.map(move |network| (peer, *network))
