@@ -27,6 +27,7 @@ mod explain;
 mod failover;
 mod fd_store;
 mod floods;
+mod flows_cut;
 mod footprint;
 mod guard;
 mod interop;

@@ -229,7 +229,7 @@ impl<P: Product> Report<P> {
         let running = plan::Running {
             settings: Some(plane.settings()),
             device: Some(&device),
-            ruleset: Some(&plane.model().desired.ruleset),
+            model: Some(plane.model()),
         };
         let mut kernel = plane.kernel().lock().await;
         plan::plan::<P>(&parsed, plane.members(), &other_end, &mut kernel, running).await

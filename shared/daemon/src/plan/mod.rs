@@ -5,7 +5,9 @@
 //! | this | configuration and live state → [`Plan`] |
 //! | `peers` | the part about the WireGuard device, pure |
 //! | `warnings` | what on this host will not let it work |
+//! | `flows` | open connections that it would cut |
 //! | `render` | a plan on a terminal |
+mod flows;
 mod peers;
 mod render;
 pub(crate) mod warnings;
@@ -22,6 +24,7 @@ use shared::wg::DeviceStatus;
 use crate::app;
 use crate::cloudflare;
 use crate::error::Failure;
+use crate::model::Model;
 use crate::product::{Product, Settings};
 use crate::reconcile::Kernel;
 use crate::simulation;
@@ -35,8 +38,8 @@ pub struct Running<'a> {
     pub settings: Option<&'a Settings>,
     /// Its device.
     pub device: Option<&'a DeviceStatus>,
-    /// Its firewall table.
-    pub ruleset: Option<&'a Ruleset>,
+    /// What its configuration asks for.
+    pub model: Option<&'a Model>,
 }
 
 /// What it would take to put this configuration in place.
@@ -64,7 +67,8 @@ pub async fn plan<P: Product>(
 
     let mut planned = of_peers.before;
     planned.extend(changes.before_ruleset.iter().map(of_kernel));
-    planned.extend(of_table(kernel, desired, running.ruleset)?);
+    let ruleset = running.model.map(|model| &model.desired.ruleset);
+    planned.extend(of_table(kernel, desired, ruleset)?);
     planned.extend(changes.after_ruleset.iter().map(of_kernel));
     planned.extend(of_sockets(&settings, running.device));
     planned.extend(of_peers.after);
@@ -90,6 +94,7 @@ pub async fn plan<P: Product>(
         running,
     };
     warnings.extend(warnings::find(&asked, &actual, kernel).await?);
+    warnings.extend(flows::cut(running, &model, kernel.netlink()).await?);
     let simulation = P::simulation(&parsed.config, &environment, Some(members), other_end);
     let tests = simulation.try_all(P::tests(&parsed.config));
     warnings.extend(of_tests(&tests));
