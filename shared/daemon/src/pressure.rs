@@ -1,6 +1,10 @@
 //! What runs short before anything fails.
+mod source_ports;
+
 use shared::api::status::Conntrack;
 use shared_os::sysctl::{self, SysctlError};
+
+pub use source_ports::{LIMIT as SOURCE_PORTS, Looks, warning as source_ports_warning};
 
 /// Percent of the table from which it is worth a word.
 const MUCH: u64 = 80;

@@ -55,6 +55,7 @@ pub struct Report<P: Product> {
     model: watch::Receiver<Arc<Model>>,
     applies: Arc<Applies>,
     records: Records,
+    source_ports: pressure::Looks,
     /// Beside the plane, whose lock a change may hold: readers never wait for a writer.
     settings: RwLock<Settings>,
     host: String,
@@ -96,6 +97,7 @@ impl<P: Product> Report<P> {
             model: plane.subscribe(),
             applies: Arc::clone(plane.applies()),
             records,
+            source_ports: pressure::Looks::default(),
             settings: RwLock::new(plane.settings().clone()),
             host: host_name(),
             started_at,
@@ -187,6 +189,9 @@ impl<P: Product> Report<P> {
             warn!(error = %crate::error::chain(&error), "can't read how full the table of connections is");
             None
         });
+        let source_ports = self.source_ports.look(conntrack).await;
+        let warnings = conntrack.and_then(pressure::warning).into_iter();
+        let warnings = warnings.chain(source_ports.iter().map(pressure::source_ports_warning));
         Ok(Status {
             product: P::NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -196,7 +201,7 @@ impl<P: Product> Report<P> {
             reported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             ready: problems.is_empty(),
             problems,
-            warnings: conntrack.and_then(pressure::warning).into_iter().collect(),
+            warnings: warnings.collect(),
             firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
             peers: peers(&device, &model),
@@ -214,6 +219,7 @@ impl<P: Product> Report<P> {
             apply: self.latest_apply(),
             drift: self.records.drifts.summary(),
             conntrack,
+            source_ports,
             io: counters.io_by_name(),
         })
     }

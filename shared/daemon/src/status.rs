@@ -462,6 +462,7 @@ mod tests {
                 fought: Vec::new(),
             },
             conntrack: None,
+            source_ports: Vec::new(),
             io: BTreeMap::new(),
         }
     }

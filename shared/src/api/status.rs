@@ -80,6 +80,10 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub conntrack: Option<Conntrack>,
+    /// Destinations to which few source ports are left, of connections whose source is translated, ours and others.
+    #[serde(default)]
+    #[schema(required)]
+    pub source_ports: Vec<SourcePorts>,
     /// Traffic between kernel and tunnel, by kind.
     pub io: BTreeMap<String, u64>,
 }
@@ -90,6 +94,23 @@ pub struct Conntrack {
     /// Connections in it (`nf_conntrack_count`).
     pub entries: u64,
     /// Connections for which there is room (`nf_conntrack_max`); 0 is no limit.
+    pub limit: u64,
+}
+
+/// Ports that connections to one destination have at one address of this host, which stands for their callers'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourcePorts {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The address.
+    #[schema(value_type = String)]
+    pub source: IpAddr,
+    /// The destination, with its port.
+    #[schema(value_type = String)]
+    pub destination: SocketAddr,
+    /// Ports in use.
+    pub used: u64,
+    /// Ports that there are; a new connection fails when all are in use.
     pub limit: u64,
 }
 

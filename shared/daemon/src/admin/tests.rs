@@ -134,6 +134,7 @@ pub(super) fn status(problems: &[&str]) -> Status {
         apply: None,
         drift: shared::api::drift::DriftSummary::default(),
         conntrack: None,
+        source_ports: Vec::new(),
         io: std::collections::BTreeMap::new(),
     }
 }

@@ -17,10 +17,11 @@ use std::time::{Duration, SystemTime};
 
 use shared::api::drift::DriftSummary;
 use shared::api::probe::ProbeState;
-use shared::api::status::{Conntrack, Peer, Status};
+use shared::api::status::{Conntrack, Peer, SourcePorts, Status};
 
 pub use process::Process;
 
+use crate::pressure::SOURCE_PORTS;
 use page::{Kind, Page};
 
 /// Firewall counters of the origin guard, by family.
@@ -55,6 +56,7 @@ fn device(page: &mut Page, status: &Status) {
     counters(page, name, help, "result", &status.applies);
     drift(page, &status.drift);
     conntrack(page, status.conntrack);
+    source_ports(page, &status.source_ports);
     let interface = &status.interface;
     let port = interface.listen_port.to_string();
     let labels = [
@@ -84,6 +86,17 @@ fn conntrack(page: &mut Page, conntrack: Option<Conntrack>) {
     let help = "Connections for which it has room; new ones are dropped beyond.";
     page.family("edge_conntrack_entries_limit", Kind::Gauge, help)
         .sample(&[], limit);
+}
+
+/// Which destination it is, the status says.
+fn source_ports(page: &mut Page, source_ports: &[SourcePorts]) {
+    let most = source_ports.iter().map(|of| of.used).max();
+    let help = "Source ports that masqueraded connections to one destination have, where most are in use; 0 where they are not.";
+    page.family("edge_source_ports_used", Kind::Gauge, help)
+        .sample(&[], most.unwrap_or_default());
+    let help = "Source ports that there are for one destination; new connections fail beyond.";
+    page.family("edge_source_ports_limit", Kind::Gauge, help)
+        .sample(&[], SOURCE_PORTS);
 }
 
 fn drift(page: &mut Page, drift: &DriftSummary) {

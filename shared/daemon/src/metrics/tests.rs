@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use shared::api::policy::CloudflareRefresh;
 use shared::api::probe::Probe;
-use shared::api::status::{Interface, Publish};
+use shared::api::status::{Interface, Publish, SourcePorts};
 
 use super::*;
 
@@ -101,7 +101,18 @@ fn status() -> Status {
             fought: vec!["route 10.17.5.0/24 table 254".to_owned()],
         },
         conntrack: None,
+        source_ports: [50_000, 60_000].map(source_ports).into(),
         io: counts(&[("tun_writes", 9)]),
+    }
+}
+
+fn source_ports(used: u64) -> SourcePorts {
+    SourcePorts {
+        protocol: "tcp".to_owned(),
+        source: "10.17.5.1".parse().unwrap(),
+        destination: "10.17.5.30:443".parse().unwrap(),
+        used,
+        limit: 64_512,
     }
 }
 
@@ -207,7 +218,7 @@ fn value(page: &Parsed, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[test]
 fn every_family_is_described_and_no_series_is_there_twice() {
     let page = parsed(&text(&status(), &process()));
-    assert_eq!(page.len(), 29, "{:?}", page.keys());
+    assert_eq!(page.len(), 31, "{:?}", page.keys());
     let empty = page.iter().filter(|(_, (_, samples))| samples.is_empty());
     assert_eq!(empty.count(), 0);
 }
@@ -226,6 +237,7 @@ fn a_bare_status_makes_a_page_too() {
         applies: BTreeMap::new(),
         apply: None,
         conntrack: None,
+        source_ports: Vec::new(),
         io: BTreeMap::new(),
         ..status()
     };
@@ -297,6 +309,8 @@ fn values_are_those_of_the_status() {
         ("edge_drift_total", &[("kind", "link")], 0.0),
         ("edge_drift_healed_total", &[], 5.0),
         ("edge_drift_fought", &[], 1.0),
+        ("edge_source_ports_used", &[], 60_000.0),
+        ("edge_source_ports_limit", &[], 64_512.0),
         (
             "edge_origin_guard_dropped_total",
             &[("family", "ipv4")],
