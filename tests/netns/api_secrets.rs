@@ -167,7 +167,7 @@ fn secrets_are_told_once_and_are_nowhere_else() {
             } else {
                 &id
             };
-            let path = path.replace("{id}", of);
+            let path = path.replace("{id}", of).replace("{error}", "522");
             let reply = api.call("GET", &path, &[], &Value::Null)?;
             // Nothing was applied.
             let expected = if path == "/v1/apply" { 404 } else { 200 };
