@@ -288,6 +288,7 @@ impl<P: Product> Report<P> {
             host_name: self.host.clone(),
             expected: P::expected(&config, &environment),
             counters: self.firewall(&model).await,
+            fought: self.records.drifts.problems(),
             control: self.control.clone(),
             settings,
             environment,

@@ -30,6 +30,15 @@ pub(super) async fn hops(scene: &Scene, paths: &[Named]) -> Vec<Hop> {
 }
 
 fn kernel(scene: &Scene) -> Hop {
+    if scene.deviations.is_empty() && !scene.fought.is_empty() {
+        // Seen in a good moment.
+        return warning(
+            HopKind::Kernel,
+            &scene.host_name,
+            scene.fought.join("; "),
+            "`GET /v1/drift` and the log name suspects",
+        );
+    }
     if scene.deviations.is_empty() {
         let evidence =
             "links, addresses, routes, rules, sysctls and the firewall table are as configured";

@@ -73,6 +73,8 @@ pub struct Scene {
     pub counters: BTreeMap<String, u64>,
     /// What in the kernel is not as configured, in sentences.
     pub deviations: Vec<String>,
+    /// What does not stay as configured, in sentences: somebody else changes it again and again.
+    pub fought: Vec<String>,
     /// The device.
     pub control: Control,
 }
