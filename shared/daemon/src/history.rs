@@ -90,11 +90,12 @@ fn outages(samples: &VecDeque<Sample>) -> Vec<Outage> {
     let mut open: BTreeMap<&str, Outage> = BTreeMap::new();
     let mut found = Vec::new();
     for sample in samples {
-        let over: Vec<&str> = open
-            .keys()
-            .copied()
-            .filter(|of| !sample.down.contains_key(*of))
-            .collect();
+        // For another reason it is another outage: who asks for what an error comes from asks for reasons.
+        let is_over = |(of, outage): &(&&str, &Outage)| {
+            let why = sample.down.get(**of);
+            why != Some(&outage.why)
+        };
+        let over: Vec<&str> = open.iter().filter(is_over).map(|(of, _)| *of).collect();
         found.extend(over.iter().filter_map(|of| open.remove(of)));
         for (of, why) in &sample.down {
             let outage = open.entry(of).or_insert_with(|| Outage {
@@ -217,8 +218,9 @@ mod tests {
             outages,
             [
                 ("ingress 10.17.5.30:443", 130, 130, "connection refused"),
-                ("this end", 20, 130, "x"),
+                ("this end", 30, 130, "y"),
                 ("ingress 10.17.5.30:443", 10, 20, "connection refused"),
+                ("this end", 20, 20, "x"),
             ]
         );
         assert_eq!(History::default().window(), Window::default());
