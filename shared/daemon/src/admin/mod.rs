@@ -223,7 +223,8 @@ async fn probe_now(
 /// looked at as by `POST /v1/probes`, what was seen in the last minutes, and what can't be seen from here.
 #[utoipa::path(get, path = "/v1/explain/{error}", tag = "status", operation_id = "explain",
     params(("error" = OriginError, Path, description = "As Cloudflare shows it.")),
-    responses((status = 200, body = Explanation)))]
+    responses((status = 200, body = Explanation), (status = 404, body = shared::api::problem::Problem,
+        description = "It is none of these errors", content_type = "application/problem+json")))]
 async fn explain(
     State(reporter): State<Arc<dyn Reporter>>,
     caller: Caller,
