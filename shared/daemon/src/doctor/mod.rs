@@ -42,7 +42,7 @@ use crate::datapath::Control;
 use crate::model::{Environment, Model, PublishModel};
 use crate::plan::Running;
 use crate::plan::warnings::Asked;
-use crate::plan::warnings::path::{self, Named};
+use crate::plan::warnings::path;
 use crate::product::{Expected, FarEnd, Settings};
 use hop::milliseconds;
 use service::Service;
@@ -84,24 +84,23 @@ impl Scene {
         self.model.desired.protocol == protocol::GATEWAY
     }
 
-    /// What has to pass this host, as it is now.
-    fn paths(&self) -> Vec<Named> {
-        let asked = Asked {
+    /// The question that `plan` asks of neighbours.
+    fn asked(&self) -> Asked<'_> {
+        Asked {
             settings: &self.settings,
             environment: &self.environment,
             desired: &self.model.desired,
             expected: &self.expected,
             publishes: &self.model.publishes,
             running: Running::default(),
-        };
-        path::all(&asked, &self.host)
+        }
     }
 }
 
 /// Look at everything, all paths at the same time.
 pub async fn examine(scene: &Scene, request: &ProbeRequest) -> Diagnosis {
     let (at, began) = (Timestamp::now(), Instant::now());
-    let paths = scene.paths();
+    let paths = path::all(&scene.asked(), &scene.host);
     let wanted = |publish: &&PublishModel| {
         let only = request.publish.as_ref();
         only.is_none_or(|only| publish.name == *only)

@@ -11,8 +11,6 @@ use super::hop::{failed, ok};
 use super::host::past_others;
 use super::visit::{self, Target};
 use crate::model::PublishModel;
-use crate::plan::Running;
-use crate::plan::warnings::Asked;
 use crate::plan::warnings::path::Named;
 use crate::plan::warnings::routes;
 use crate::probe;
@@ -119,15 +117,7 @@ fn firewall(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
 fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
     let vip = publish.vip;
     let tunnel = scene.settings.interface.as_str();
-    let asked = Asked {
-        settings: &scene.settings,
-        environment: &scene.environment,
-        desired: &scene.model.desired,
-        expected: &scene.expected,
-        publishes: &scene.model.publishes,
-        running: Running::default(),
-    };
-    let missing = routes::missing(&asked, &scene.host);
+    let missing = routes::missing(&scene.asked(), &scene.host);
     if let Some(missing) = missing.iter().find(|of| of.subject == vip.to_string()) {
         let remedy =
             "add a route to the VIP's own link, and have it there after a restart of this host";
