@@ -307,6 +307,7 @@ impl<P: Product> App<P> {
     /// SIGHUP. On any error the running configuration stays.
     async fn reload(&mut self) {
         notify_reloading();
+        self.remember_endpoints().await;
         match self.applier.reload(&self.endpoints).await {
             Ok(()) => info!("configuration taken"),
             Err(failure) => {
@@ -323,6 +324,9 @@ impl<P: Product> App<P> {
 
     async fn answer(&mut self, request: apply::request::Request) {
         let changes = !matches!(request.ask, Ask::Show);
+        if changes {
+            self.remember_endpoints().await;
+        }
         let answer = self
             .applier
             .answer(request.ask, &request.by, &self.endpoints);
@@ -345,7 +349,12 @@ impl<P: Product> App<P> {
         );
     }
 
+    /// Also right before a configuration is taken: a peer that it takes out may come back with the one of before, and is to
+    /// be called where it was. While one is on trial the list stays, also for a start after a crash, which goes back too.
     async fn remember_endpoints(&mut self) {
+        if self.applier.is_trying() {
+            return;
+        }
         // A data plane that has ended knows none; what was written last stays.
         if let Ok(device) = self.datapath.control().status().await {
             self.endpoints.remember(&device);

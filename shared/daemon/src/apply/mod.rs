@@ -173,6 +173,11 @@ impl<P: Product> Applier<P> {
         }
     }
 
+    /// Whether a configuration is on trial.
+    pub const fn is_trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// The trial is over, and nobody has confirmed. Never, while nothing is on trial.
     pub async fn due(&self) {
         match &self.trial {
