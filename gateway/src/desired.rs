@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use shared::config::common::{InterfaceAddress, PortMap, PortRange, Protocol, SourceIp};
+use shared::config::common::{InterfaceAddress, PortMap, PortRange, Protocol};
 use shared::config::gateway::{Gateway, Publish, Role};
 use shared::model::{InterfaceName, PresharedKey};
 use shared::pairing;
@@ -432,12 +432,12 @@ impl Context<'_> {
             .config
             .publishes
             .iter()
-            .filter(|publish| publish.source_ip == SourceIp::Masquerade)
-            .map(|publish| {
+            .filter_map(|publish| {
+                let translation = policy::source_translation(publish.source_ip)?;
                 let mut parts = vec![self.leaving(), Part::CtStatusDnat];
                 parts.extend(service_of(publish));
-                parts.push(Part::Masquerade);
-                policy::commented(parts, &publish.name)
+                parts.push(translation);
+                Some(policy::commented(parts, &publish.name))
             })
             .chain(self.masqueraded_networks().into_iter().map(|set| {
                 rule([

@@ -61,10 +61,11 @@ pub(crate) enum Expr {
     ObjectReference { kind: u32, name: String },
     /// Register 1 into bytes of a TCP option.
     TcpOptionSet { option: u8, offset: u32, len: u32 },
-    /// Address from register 1, port from another; `flags` beyond those that follow from that.
+    /// Address from register 1, the last one of a range and the port from others; `flags` beyond those that follow from that.
     Nat {
         kind: u32,
         family: u32,
+        last: Option<u32>,
         port: Option<u32>,
         flags: u32,
     },
@@ -165,9 +166,10 @@ impl Expr {
             Self::Nat {
                 kind,
                 family,
+                last,
                 port,
                 flags,
-            } => encode_nat(*kind, *family, *port, *flags),
+            } => encode_nat(*kind, *family, *last, *port, *flags),
             Self::Masquerade { flags: 0 } => Expression::new(attr::masq::NAME),
             Self::Masquerade { flags } => {
                 Expression::new(attr::masq::NAME).with(&attr::masq::FLAGS, flags)
@@ -228,11 +230,21 @@ fn encode_lookup(set: &SetReference, inverted: bool, verdict: bool, anonymous: u
     }
 }
 
-fn encode_nat(kind: u32, family: u32, port: Option<u32>, flags: u32) -> Expression {
+fn encode_nat(
+    kind: u32,
+    family: u32,
+    last: Option<u32>,
+    port: Option<u32>,
+    flags: u32,
+) -> Expression {
     let nat = Expression::new(attr::nat::NAME)
         .with(&attr::nat::TYPE, &kind)
         .with(&attr::nat::FAMILY, &family)
         .with(&attr::nat::ADDRESS, &REG_1);
+    let nat = match last {
+        Some(register) => nat.with(&attr::nat::LAST_ADDRESS, &register),
+        None => nat,
+    };
     match port {
         Some(register) => nat
             .with(&attr::nat::PORT, &register)
@@ -437,6 +449,8 @@ fn decode_known(
             Expr::Nat {
                 kind: number(&attr::nat::TYPE)?,
                 family: number(&attr::nat::FAMILY)?,
+                // The kernel tells the one register twice where there is no range (`nft_nat_dump`).
+                last: number(&attr::nat::LAST_ADDRESS).filter(|&register| register != REG_1),
                 port: number(&attr::nat::PORT),
                 flags: number(&attr::nat::FLAGS).unwrap_or_default() & !NAT_IMPLIED_FLAGS,
             }
@@ -520,9 +534,16 @@ impl fmt::Display for Expr {
                 )
             }
             Self::Nat {
-                kind, family, port, ..
+                kind,
+                family,
+                last,
+                port,
+                ..
             } => {
                 write!(f, "[ nat type {kind} family {family} addr reg 1")?;
+                if let Some(register) = last {
+                    write!(f, "-{register}")?;
+                }
                 match port {
                     Some(register) => write!(f, " port reg {register} ]"),
                     None => f.write_str(" ]"),

@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use nftnl_sys::libc;
 use shared::config::common::{PortRange, Protocol};
 use shared::model::InterfaceName;
-use shared::plan::ruleset::{Family, Part, Side, merged_ports};
+use shared::plan::ruleset::{AddressRange, Family, Part, Side, merged_ports};
 
 use crate::expr::{Expr, REG_1, REG_2, SetReference};
 use crate::set::{SetState, octets};
@@ -137,6 +137,7 @@ impl Builder {
             }),
             Part::Dnat { address, port } => self.dnat(*address, *port)?,
             Part::Masquerade => self.push(Expr::Masquerade { flags: 0 }),
+            Part::Snat(addresses) => self.snat(*addresses)?,
             Part::SourceVerdictMap { family, map } => self.source_verdict_map(*family, map)?,
             Part::Accept => self.verdict(libc::NF_ACCEPT, None),
             Part::Drop => self.verdict(libc::NF_DROP, None),
@@ -446,7 +447,35 @@ impl Builder {
         self.push(Expr::Nat {
             kind: libc::NFT_NAT_DNAT.unsigned_abs(),
             family: nfproto(family).into(),
+            last: None,
             port: port.map(|_| REG_2),
+            flags: 0,
+        });
+        Ok(())
+    }
+
+    /// `snat ip to 192.168.0.20`, `snat ip to 192.168.0.20-192.168.0.23`
+    fn snat(&mut self, addresses: AddressRange) -> Result<(), Contradiction> {
+        let family = addresses.family();
+        if self.family.is_some_and(|known| known != family) {
+            return Err(Contradiction::Family);
+        }
+        self.push(Expr::Immediate {
+            register: REG_1,
+            data: octets(addresses.first()),
+        });
+        let is_range = addresses.count() > 1;
+        if is_range {
+            self.push(Expr::Immediate {
+                register: REG_2,
+                data: octets(addresses.last()),
+            });
+        }
+        self.push(Expr::Nat {
+            kind: libc::NFT_NAT_SNAT.unsigned_abs(),
+            family: nfproto(family).into(),
+            last: is_range.then_some(REG_2),
+            port: None,
             flags: 0,
         });
         Ok(())

@@ -48,6 +48,7 @@ mod reload;
 mod roaming;
 mod roles;
 mod simulation;
+mod source_pool;
 mod source_ports;
 mod transfer;
 mod unprivileged;

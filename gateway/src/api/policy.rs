@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use shared::api::Page;
 use shared::api::policy::{LanServer, Publish, Role};
 use shared::api::scope::Scope;
-use shared::config::common::{PortMap, SourceIp, Sources};
+use shared::config::common::{PortMap, Sources};
 use shared::config::gateway;
 use shared_daemon::admin::actor::Caller;
 use shared_daemon::admin::problem::ApiResult;
@@ -87,11 +87,7 @@ pub(super) async fn publishes<S: Store>(
             protocol: publish.protocol.to_string(),
             ports: publish.ports.iter().copied().map(port_text).collect(),
             allow: sources_text(&publish.allow),
-            source_ip: match publish.source_ip {
-                SourceIp::Preserve => "preserve",
-                SourceIp::Masquerade => "masquerade",
-            }
-            .to_owned(),
+            source_ip: publish.source_ip.to_string(),
             connections: known.and_then(|known| known.connections),
             health: known.and_then(|known| known.health.clone()),
             probes: probes

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use shared::config::common::{AddressSet, PortMap, Service, SourceIp, Sources};
+use shared::config::common::{AddressSet, PortMap, Service, Sources};
 use shared::config::lan_server::{Access, Gateway, LanServer, Publish};
 use shared::model::InterfaceName;
 use shared::plan::desired::protocol;
@@ -460,10 +460,10 @@ impl Context<'_> {
     fn source_nat(&self) -> Chain {
         let mut rules: Vec<Rule> = Vec::new();
         for publish in &self.config.publishes {
-            if publish.source_ip == SourceIp::Masquerade {
+            if let Some(translation) = policy::source_translation(publish.source_ip) {
                 let mut parts = vec![self.not_to_tunnel(), came_by_tunnel()];
                 parts.extend(service_of(publish));
-                parts.push(Part::Masquerade);
+                parts.push(translation);
                 rules.push(policy::commented(parts, &publish.name));
             }
         }
@@ -482,9 +482,9 @@ impl Context<'_> {
     }
 
     fn access_snat(&self, access: &Access, network: IpNetwork) -> Vec<Rule> {
-        if access.source_ip == SourceIp::Preserve {
+        let Some(translation) = policy::source_translation(access.source_ip) else {
             return Vec::new();
-        }
+        };
         let services = access.to.iter();
         services
             .filter(|service| same_family(service, network))
@@ -495,7 +495,7 @@ impl Context<'_> {
                     policy::network(Side::Source, network),
                 ];
                 parts.extend(policy::service(service));
-                parts.push(Part::Masquerade);
+                parts.push(translation.clone());
                 rule(parts)
             })
             .collect()

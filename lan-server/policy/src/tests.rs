@@ -153,6 +153,24 @@ source_ip = "masquerade"
 }
 
 #[test]
+fn addresses_of_a_pool_stand_for_callers() {
+    let entries = |pool: &str, more: &str| {
+        minimal(&format!(
+            "[[publish]]\nname = \"ingress\"\nvip = \"10.17.5.30\"\nprotocol = \"tcp\"\nports = [443]\n\
+             from = [\"cloudflare\"]\nsource_ip = \"{pool}\"\n{more}"
+        ))
+    };
+    let access = "[[access]]\nto = [\"10.17.5.10:6443/tcp\"]\nsource_ip = \"192.168.0.15\"\n";
+    assert_eq!(
+        rules(&entries("192.168.0.20-192.168.0.24", access), "source_nat"),
+        [
+            "oifname != \"edge0\" ct mark & 0x3f000000 == 0x01000000 ip daddr 10.17.5.30 tcp dport 443 snat ip to 192.168.0.20-192.168.0.24 comment \"ingress\"",
+            "oifname != \"edge0\" ct mark & 0x3f000000 == 0x01000000 ip saddr 10.17.0.0/16 ip daddr 10.17.5.10 tcp dport 6443 snat ip to 192.168.0.15",
+        ]
+    );
+}
+
+#[test]
 fn without_access_tunnel_peers_reach_nothing() {
     assert!(rules(&minimal(""), "from_tunnel").is_empty());
     let forward = rules(&minimal(""), "forward");

@@ -124,6 +124,7 @@ pub(crate) mod attribute {
             TYPE: u32 = NFTNL_EXPR_NAT_TYPE,
             FAMILY: u32 = NFTNL_EXPR_NAT_FAMILY,
             ADDRESS: u32 = NFTNL_EXPR_NAT_REG_ADDR_MIN,
+            LAST_ADDRESS: u32 = NFTNL_EXPR_NAT_REG_ADDR_MAX,
             PORT: u32 = NFTNL_EXPR_NAT_REG_PROTO_MIN,
             FLAGS: u32 = NFTNL_EXPR_NAT_FLAGS,
         }

@@ -5,7 +5,8 @@ use shared::config::common::{PortRange, Protocol};
 use shared::model::InterfaceName;
 use shared::plan::Ruleset;
 use shared::plan::ruleset::{
-    BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, VerdictMap, priority,
+    AddressRange, BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, VerdictMap,
+    priority,
 };
 
 pub(crate) const TABLE: &str = "wg_edge";
@@ -67,6 +68,11 @@ pub(crate) fn dnat(address: &str, port: Option<u16>) -> Part {
         address: address.parse().unwrap(),
         port,
     }
+}
+
+pub(crate) fn snat(first: &str, last: &str) -> Part {
+    let range = AddressRange::new(first.parse().unwrap(), last.parse().unwrap());
+    Part::Snat(range.expect("a range"))
 }
 
 pub(crate) fn rule(parts: impl IntoIterator<Item = Part>) -> Rule {
@@ -452,6 +458,17 @@ pub(crate) fn every_part() -> Ruleset {
             negated,
         }])
     };
+    let snats = vec![
+        rule([Part::Masquerade]),
+        rule([snat("192.168.0.20", "192.168.0.20")]),
+        rule([snat("192.168.0.20", "192.168.0.23")]),
+        rule([tcp(&[80]), snat("192.168.0.20", "192.168.0.24")]),
+        rule([Part::NetworkFamily(v6), snat("fd00::3", "fd00::3")]),
+        rule([
+            address(destination, "fd00::9", false),
+            snat("fd00::3", "fd00::9"),
+        ]),
+    ];
     let matches = vec![
         rule([input("edge0")]),
         rule([Part::InputInterface {
@@ -653,7 +670,7 @@ pub(crate) fn every_part() -> Ruleset {
                 ChainKind::Nat,
                 Hook::Postrouting,
                 priority::SRCNAT,
-                vec![rule([Part::Masquerade])],
+                snats,
             ),
         ],
     }

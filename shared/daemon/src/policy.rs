@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use shared::config::cloudflare;
-use shared::config::common::{AddressSet, InterfaceAddress, PortRange, Protocol, Service, Sources};
+use shared::config::common::{
+    AddressSet, InterfaceAddress, PortRange, Protocol, Service, SourceIp, Sources,
+};
 use shared::model::InterfaceName;
 use shared::plan::ruleset::{
     BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, merge_networks,
@@ -88,6 +90,15 @@ pub fn commented(parts: impl IntoIterator<Item = Part>, comment: &str) -> Rule {
     Rule {
         parts: parts.into_iter().collect(),
         comment: Some(comment.to_owned()),
+    }
+}
+
+/// What gives a connection another source, if it gets one.
+pub const fn source_translation(source_ip: SourceIp) -> Option<Part> {
+    match source_ip {
+        SourceIp::Preserve => None,
+        SourceIp::Masquerade => Some(Part::Masquerade),
+        SourceIp::Pool(addresses) => Some(Part::Snat(addresses)),
     }
 }
 

@@ -14,7 +14,7 @@ use shared::api::policy::CloudflareRanges;
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Peer, Publish, Status};
 use shared::api::trace::Trace;
-use shared::config::common::{PortMap, SourceIp};
+use shared::config::common::PortMap;
 use shared::config::policy_test::{CallerName, Target};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
@@ -450,11 +450,7 @@ fn publish(publish: &PublishModel, firewall: &BTreeMap<String, u64>) -> Publish 
         .to_owned(),
         protocol: publish.protocol.to_string(),
         ports: publish.ports.iter().copied().map(port_text).collect(),
-        source_ip: match publish.source_ip {
-            SourceIp::Preserve => "preserve",
-            SourceIp::Masquerade => "masquerade",
-        }
-        .to_owned(),
+        source_ip: publish.source_ip.to_string(),
         connections: firewall.get(&counter).copied(),
         health: None,
     }

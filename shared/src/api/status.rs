@@ -172,7 +172,7 @@ pub struct Publish {
     pub protocol: String,
     /// Ports as in the configuration.
     pub ports: Vec<String>,
-    /// `preserve` or `masquerade`.
+    /// `preserve`, `masquerade` or a pool of addresses as `192.168.0.20-192.168.0.23`.
     pub source_ip: String,
     /// Connections accepted since the table was made; `null` when its counters can't be read, or it is gone.
     #[schema(required)]

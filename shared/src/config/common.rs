@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 
 use crate::model::InterfaceName;
+use crate::plan::ruleset::AddressRange;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +61,26 @@ pub enum SourceIp {
     Preserve,
     /// The service sees the address of the host that forwards.
     Masquerade,
+    /// The service sees one of these addresses of the host that forwards: the same one for the same caller. Never more than
+    /// [`SourceIp::MOST`].
+    Pool(AddressRange),
+}
+
+impl SourceIp {
+    /// How many addresses a pool can have. Each leaves room for 64512 connections to one port of a service, so that these hold
+    /// more than any host can track.
+    pub const MOST: u128 = 256;
+}
+
+impl fmt::Display for SourceIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preserve => f.write_str("preserve"),
+            Self::Masquerade => f.write_str("masquerade"),
+            Self::Pool(pool) if pool.count() == 1 => write!(f, "{pool}"),
+            Self::Pool(pool) => write!(f, "{}-{}", pool.first(), pool.last()),
+        }
+    }
 }
 
 /// Addresses from which a service may be called: entries of `allow` or `from`.

@@ -327,7 +327,15 @@ pub(super) fn protocol(table: &Table<'_>) -> Field<Protocol> {
 }
 
 pub(super) fn source_ip(table: &Table<'_>, default: SourceIp) -> Field<SourceIp> {
-    table.get_or("source_ip", default, |value| value.parse())
+    table.get_or("source_ip", default, |value| {
+        let source_ip: Located<SourceIp> = value.parse()?;
+        if let SourceIp::Pool(pool) = source_ip.value {
+            for end in [pool.first(), pool.last()] {
+                usable(&value, end)?;
+            }
+        }
+        Ok(source_ip)
+    })
 }
 
 /// The elements of `ports`; `parse` reads those written as text.

@@ -10,6 +10,7 @@ use super::address::Shown;
 use super::common::{Endpoint, InterfaceAddress, PortMap, PortRange, Protocol, Service, SourceIp};
 use super::policy_test::Expectation;
 use crate::model::PublicKey;
+use crate::plan::ruleset::{AddressRange, Family};
 
 /// Longest name of a peer, service, role or set in characters: it stands in file names, labels and logs.
 const LONGEST_NAME: usize = 63;
@@ -319,18 +320,52 @@ impl FromStr for Protocol {
     }
 }
 
-impl FromStr for SourceIp {
-    type Err = WordError;
+/// Why a text is no entry of `source_ip`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceIpError {
+    /// Neither a word nor addresses.
+    #[error(
+        "{0} is not a source_ip mode; write \"preserve\", \"masquerade\" or addresses as \"192.168.0.20-192.168.0.23\""
+    )]
+    Mode(Quoted),
+    /// `last-first`.
+    #[error("the range {first}-{last} runs backwards; write {last}-{first}")]
+    Reversed {
+        /// The higher address, which came first.
+        first: IpAddr,
+        /// The lower address.
+        last: IpAddr,
+    },
+    /// IPv4 and IPv6.
+    #[error("{0} and {1} are addresses of two families; write a range of one")]
+    Families(IpAddr, IpAddr),
+    /// A network rather than some addresses.
+    #[error("{0} has {1} addresses; {most} are the most", most = SourceIp::MOST)]
+    Many(Quoted, u128),
+}
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+impl FromStr for SourceIp {
+    type Err = SourceIpError;
+
+    fn from_str(text: &str) -> Result<Self, SourceIpError> {
         match text {
-            "preserve" => Ok(Self::Preserve),
-            "masquerade" => Ok(Self::Masquerade),
-            _ => Err(WordError {
-                found: Quoted::text(text),
-                what: "a source_ip mode",
-                expected: "\"preserve\" or \"masquerade\"",
-            }),
+            "preserve" => return Ok(Self::Preserve),
+            "masquerade" => return Ok(Self::Masquerade),
+            _ => {}
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let address =
+            |part| parse_address(part).map_err(|_| SourceIpError::Mode(Quoted::text(text)));
+        let (first, last) = (address(first)?, address(last)?);
+        if Family::of(first) != Family::of(last) {
+            return Err(SourceIpError::Families(first, last));
+        }
+        let Some(pool) = AddressRange::new(first, last) else {
+            return Err(SourceIpError::Reversed { first, last });
+        };
+        match pool.count() {
+            count if count > Self::MOST => Err(SourceIpError::Many(Quoted::text(text), count)),
+            _ => Ok(Self::Pool(pool)),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::packet::{Icmp, Packet, Payload};
 use crate::config::common::PortRange;
 use crate::model::InterfaceName;
 use crate::plan::Ruleset;
-use crate::plan::ruleset::{Family, Part, Side};
+use crate::plan::ruleset::{AddressRange, Family, Part, Side};
 
 /// What rules look at and change.
 #[derive(Debug)]
@@ -93,6 +93,7 @@ pub(super) fn ports(part: &Part) -> &[PortRange] {
         | Part::NamedCounter(_)
         | Part::Dnat { .. }
         | Part::Masquerade
+        | Part::Snat(_)
         | Part::SourceVerdictMap { .. }
         | Part::Accept
         | Part::Drop
@@ -185,6 +186,7 @@ impl Subject<'_> {
             Part::Counter | Part::NamedCounter(_) => Effect::Goes,
             Part::Dnat { address, port } => self.dnat(*address, *port),
             Part::Masquerade => self.masquerade(),
+            Part::Snat(addresses) => self.snat(*addresses),
             Part::SourceVerdictMap { family, map } => self.look_up(ruleset, *family, map),
             Part::Accept => Effect::Is(Verdict::Accept(None)),
             Part::Drop => Effect::Is(Verdict::Drop),
@@ -246,6 +248,21 @@ impl Subject<'_> {
             }
             Own::Unknown => "the source is an address of this host now".to_owned(),
             Own::None => return Effect::Is(Verdict::Drop),
+        };
+        Effect::Is(Verdict::Accept(Some(note)))
+    }
+
+    /// Skips packets of the other family, as [`Self::dnat`] does. Which of the addresses is taken hangs on a number that the kernel
+    /// draws at boot (`nf_nat_hash_rnd`); the first one stands for them.
+    fn snat(&mut self, addresses: AddressRange) -> Effect {
+        if self.packet.family() != addresses.family() {
+            return Effect::Goes;
+        }
+        self.packet.rewrite(Side::Source, addresses.first(), None);
+        let note = if addresses.count() == 1 {
+            format!("the source is {addresses} now")
+        } else {
+            format!("the source is one of {addresses} now")
         };
         Effect::Is(Verdict::Accept(Some(note)))
     }

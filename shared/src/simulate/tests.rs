@@ -6,7 +6,8 @@ use crate::config::common::{PortRange, Protocol};
 use crate::model::InterfaceName;
 use crate::plan::desired::{Address, protocol};
 use crate::plan::ruleset::{
-    BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, VerdictMap, priority,
+    AddressRange, BaseChain, Chain, ChainKind, Family, Hook, Part, Rule, Set, Side, VerdictMap,
+    priority,
 };
 use crate::plan::{Desired, Route, RoutingRule, Ruleset};
 
@@ -293,6 +294,44 @@ fn dnat_comes_before_the_route_and_its_answer_has_the_old_address() {
         Entry::Link(&link("out0")),
         packet.reversed(),
         connection.as_ref(),
+    );
+    let link = link("in0");
+    let packet = call.reversed();
+    assert_eq!(answer.end, End::Sent { link, packet });
+}
+
+#[test]
+fn one_of_a_pool_stands_for_the_caller() {
+    let pool = |first: &str, last: &str| {
+        let range = AddressRange::new(ip(first), ip(last));
+        rule([Part::Snat(range.unwrap())])
+    };
+    let source_nat = base(
+        "source_nat",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        priority::SRCNAT,
+        vec![pool("fd00::1", "fd00::1"), pool("10.1.0.4", "10.1.0.6")],
+    );
+    let host = host(vec![source_nat]);
+    let call = syn("10.0.0.7", "10.1.0.9", 443);
+    let passage = host.pass(Entry::Link(&link("in0")), call, None);
+    let End::Sent { packet, .. } = passage.end else {
+        panic!("{passage:?}");
+    };
+    assert_eq!(
+        packet,
+        syn("10.1.0.4", "10.1.0.9", 443),
+        "not of the other family"
+    );
+    assert_eq!(
+        passage.steps.last().and_then(|step| step.note.as_deref()),
+        Some("the source is one of 10.1.0.4-10.1.0.6 now")
+    );
+    let answer = host.pass(
+        Entry::Link(&link("out0")),
+        packet.reversed(),
+        passage.connection.as_ref(),
     );
     let link = link("in0");
     let packet = call.reversed();

@@ -285,6 +285,16 @@ fn source_ip() -> impl Strategy<Value = &'static str> {
     select(vec!["preserve", "masquerade"])
 }
 
+/// The same, or an address of the pools: of one, since which of several the kernel takes nobody can say. IPv4 and IPv6.
+fn source_ip_or(pools: [&'static str; 2]) -> impl Strategy<Value = [&'static str; 2]> {
+    select(vec![["preserve"; 2], ["masquerade"; 2], pools])
+}
+
+/// The one for a VIP.
+fn of_family<'a>(vip: &str, [ipv4, ipv6]: [&'a str; 2]) -> &'a str {
+    if vip.contains(':') { ipv6 } else { ipv4 }
+}
+
 fn services() -> impl Strategy<Value = String> {
     let services = [
         "10.17.5.10:6443/tcp",
@@ -402,7 +412,9 @@ fn lan_publish(index: usize) -> impl Strategy<Value = String> {
     let vip = VIPS[index];
     let protocol = select(vec!["tcp", "udp"]);
     let ports = select(vec!["80, 443", "443", "\"500-510\", 80"]);
-    (protocol, ports, callers(), source_ip()).prop_map(move |(protocol, ports, from, source_ip)| {
+    let source_ip = source_ip_or(["192.168.0.15", "fd17:5::1"]);
+    (protocol, ports, callers(), source_ip).prop_map(move |(protocol, ports, from, source_ip)| {
+        let source_ip = of_family(vip, source_ip);
         format!(
             "[[publish]]\nname = \"p{index}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"\nports = [{ports}]\n\
              from = {from}\nsource_ip = \"{source_ip}\"\n"

@@ -1,4 +1,4 @@
-//! Source ports of connections that are translated to an address of this host (`source_ip = "masquerade"`): to one destination
+//! Source ports of connections that are translated to an address of this host (`source_ip = "masquerade"` or a pool): to one destination
 //! there are only so many, and a new connection fails without a word when none is free.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -78,8 +78,8 @@ pub fn warning(of: &SourcePorts) -> String {
     } = of;
     format!(
         "connections to {destination}/{protocol} have {used} of the {limit} ports of {source}, which stands for the callers, and \
-         new ones fail when there is none: let callers keep their addresses (`source_ip = \"preserve\"`), or have the service at \
-         several addresses or ports"
+         new ones fail when there is none: let callers keep their addresses (`source_ip = \"preserve\"`), or give several addresses \
+         to stand for them (`source_ip = \"FIRST-LAST\"`)"
     )
 }
 

@@ -315,7 +315,7 @@ fn publishes(report: &Report<'_>, draft: &Draft, networks: &Networks<'_>) {
         vip(report, draft, networks, publish);
         callers(report, draft, publish);
         own_port(report, draft, publish);
-        masquerade(report, networks, publish);
+        source_ip(report, networks, publish);
     }
     let mut taken = Vec::new();
     for publish in publishes {
@@ -441,26 +441,37 @@ fn own_port(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
     }
 }
 
-fn masquerade(report: &Report<'_>, networks: &Networks<'_>, publish: &PublishDraft) {
-    let Ok(vip) = &publish.vip else { return };
-    let Ok(Located {
-        value: SourceIp::Masquerade,
-        at,
-    }) = publish.source_ip
-    else {
+/// This end has one address of a family in the tunnel.
+fn source_ip(report: &Report<'_>, networks: &Networks<'_>, publish: &PublishDraft) {
+    let (Ok(vip), Ok(source_ip)) = (&publish.vip, &publish.source_ip) else {
         return;
     };
     let family = Family::of(vip.value);
-    let has_family = networks.ours.iter().any(|&ours| Family::of(ours) == family);
-    if networks.tunnel_known && !has_family {
-        let (label, family) = (&publish.label, family_name(family));
-        report.error(
-            at,
-            format!(
-                "{label}: the VIP is {family}, but the tunnel has no {family} address to masquerade with; \
-                 add one to `address` of [tunnel] or preserve the source"
-            ),
-        );
+    match source_ip.value {
+        SourceIp::Preserve => {}
+        SourceIp::Masquerade => {
+            let has_family = networks.ours.iter().any(|&ours| Family::of(ours) == family);
+            if networks.tunnel_known && !has_family {
+                let (label, family) = (&publish.label, family_name(family));
+                report.error(
+                    source_ip.at,
+                    format!(
+                        "{label}: the VIP is {family}, but the tunnel has no {family} address to masquerade with; \
+                         add one to `address` of [tunnel] or preserve the source"
+                    ),
+                );
+            }
+        }
+        SourceIp::Pool(_) => {
+            let label = &publish.label;
+            report.error(
+                source_ip.at,
+                format!(
+                    "{label}: the LAN host has addresses that stand for callers; write \"preserve\" here, and them in \
+                     its lan-server.toml"
+                ),
+            );
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::draft::{Draft, GatewayDraft, PublishDraft};
-use crate::config::address::{self, Shown};
+use crate::config::address::{self, Shown, family_name};
 use crate::config::check::{self, Owned, Taken, list, owned};
 use crate::config::common::{Endpoint, SourceIp};
 use crate::config::policy_test::{self, Peers};
-use crate::config::report::{Located, Report};
+use crate::config::report::{Field, Located, Report};
 use crate::plan::ruleset::Family;
 
 /// Reports everything that contradicts something else.
@@ -22,6 +22,12 @@ pub(super) fn check(report: &Report<'_>, draft: &Draft) {
             .map(|vip| vip.value),
     );
     publishes(report, draft);
+    for access in &draft.access.items {
+        let called: Vec<_> = (access.to.items.iter())
+            .map(|service| service.value.network)
+            .collect();
+        pool(report, draft, &access.label, &access.source_ip, &called);
+    }
     let services = (draft.access.items.iter()).flat_map(|access| owned(&access.label, &access.to));
     check::services_disjoint(report, services.collect());
     check::sets(report, &draft.sets);
@@ -147,6 +153,15 @@ fn publishes(report: &Report<'_>, draft: &Draft) {
     for publish in publishes {
         vip(report, draft, publish);
         callers(report, draft, publish);
+        if let Ok(vip) = publish.vip {
+            pool(
+                report,
+                draft,
+                &publish.label,
+                &publish.source_ip,
+                &[vip.value.into()],
+            );
+        }
         if let (Ok(vip), Ok(protocol)) = (&publish.vip, &publish.protocol) {
             let space = (vip.value, protocol.value);
             taken.extend(publish.ports.items.iter().map(|entry| Owned {
@@ -212,6 +227,48 @@ fn callers(report: &Report<'_>, draft: &Draft, publish: &PublishDraft) {
                 ),
             );
             reported = Some(at);
+        }
+    }
+}
+
+/// Addresses of this host that stand for callers are on the LAN, where answers find them.
+fn pool(
+    report: &Report<'_>,
+    draft: &Draft,
+    label: &str,
+    source_ip: &Field<SourceIp>,
+    called: &[IpNetwork],
+) {
+    let Ok(Located {
+        value: SourceIp::Pool(pool),
+        at,
+    }) = *source_ip
+    else {
+        return;
+    };
+    let mut families = called.iter().map(|&called| Family::of_network(called));
+    if let Some(other) = families.find(|&called| called != pool.family()) {
+        let (first, family, other) = (pool.first(), family_name(pool.family()), family_name(other));
+        report.error(
+            at,
+            format!(
+                "{label}: {first} is {family}, but what is called is {other}; write {other} addresses, \
+                 or an entry of its own for it"
+            ),
+        );
+        return;
+    }
+    let vips = (draft.publishes.items.iter()).filter_map(|publish| publish.vip.as_ref().ok());
+    let vips: Vec<IpAddr> = vips.map(|vip| vip.value).collect();
+    for address in pool.addresses() {
+        let gateways = (draft.gateways.items.iter()).map(|gateway| &gateway.identity);
+        let owner = check::owner_of(address, std::iter::empty(), gateways);
+        let owner = owner.map(|owner| format!("the tunnel address of {owner}"));
+        let vip = || vips.contains(&address).then(|| "a VIP".to_owned());
+        if let Some(what) = owner.or_else(vip) {
+            let message = format!("{label}: {address} is {what}; write addresses of this host");
+            report.error(at, message);
+            return;
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::config::common::{
     Sources, Tunnel,
 };
 use crate::config::{gateway, lan_server};
+use crate::plan::ruleset::AddressRange;
 
 fn gateway(text: &str) -> Parsed<Gateway> {
     Gateway::parse(&edited(text, &[]), "gateway.toml").unwrap_or_else(|errors| panic!("{errors}"))
@@ -329,4 +330,29 @@ fn the_packaged_examples_are_accepted() {
     let lan_server_toml = include_str!("../../../../packaging/examples/lan-server.toml");
     assert_eq!(gateway(gateway_toml).warnings, []);
     assert_eq!(lan_server(lan_server_toml).warnings, []);
+}
+
+#[test]
+fn source_ip_may_be_addresses() {
+    let pool = |first: &str, last: &str| {
+        let range = AddressRange::new(first.parse().unwrap(), last.parse().unwrap());
+        SourceIp::Pool(range.unwrap())
+    };
+    let text = edited(
+        LAN_SERVER,
+        &[
+            (
+                r#"source_ip = "preserve"  "#,
+                r#"source_ip = "192.168.0.20-192.168.0.23""#,
+            ),
+            (r#"source_ip = "masquerade""#, r#"source_ip = "10.17.5.1""#),
+        ],
+    );
+    let config = LanServer::parse(&text, "F").unwrap().config;
+    let publish = config.publishes[0].source_ip;
+    assert_eq!(publish, pool("192.168.0.20", "192.168.0.23"));
+    assert_eq!(publish.to_string(), "192.168.0.20-192.168.0.23");
+    let access = config.access[0].source_ip;
+    assert_eq!(access, pool("10.17.5.1", "10.17.5.1"));
+    assert_eq!(access.to_string(), "10.17.5.1");
 }

@@ -197,7 +197,17 @@ fn an_unknown_source_ip_mode_is_refused() {
         ],
         &[
             r#"27:13: publish "ingress": "sctp" is not a protocol; write "tcp" or "udp""#,
-            r#"30:13: publish "ingress": "keep" is not a source_ip mode; write "preserve" or "masquerade""#,
+            r#"30:13: publish "ingress": "keep" is not a source_ip mode; write "preserve", "masquerade" or addresses as "192.168.0.20-192.168.0.23""#,
+        ],
+    );
+}
+
+#[test]
+fn addresses_that_stand_for_callers_are_the_lan_hosts() {
+    refuses(
+        &[(r#"source_ip = "preserve"  "#, r#"source_ip = "10.17.0.1""#)],
+        &[
+            r#"30:13: publish "ingress": the LAN host has addresses that stand for callers; write "preserve" here, and them in its lan-server.toml"#,
         ],
     );
 }

@@ -258,6 +258,68 @@ fn any_source_preserved_is_doubtful() {
 }
 
 #[test]
+fn a_pool_has_addresses_of_this_host() {
+    let with = |pool: &str, message: &str| {
+        refuses(
+            &[(
+                r#"source_ip = "preserve"  "#,
+                &format!(r#"source_ip = "{pool}""#),
+            )],
+            &[&format!(r#"22:13: publish "ingress": {message}"#)],
+        );
+    };
+    with(
+        "10.17.0.1",
+        r#"10.17.0.1 is the tunnel address of gateway "vps1"; write addresses of this host"#,
+    );
+    with(
+        "10.17.5.28-10.17.5.31",
+        "10.17.5.30 is a VIP; write addresses of this host",
+    );
+    with(
+        "fd00::1",
+        "fd00::1 is IPv6, but what is called is IPv4; write IPv4 addresses, or an entry of its own for it",
+    );
+    with(
+        "192.168.0.4-192.168.0.1",
+        "the range 192.168.0.4-192.168.0.1 runs backwards; write 192.168.0.1-192.168.0.4",
+    );
+    with(
+        "192.168.0.1-fd00::1",
+        "192.168.0.1 and fd00::1 are addresses of two families; write a range of one",
+    );
+    with(
+        "192.168.0.0-192.168.1.0",
+        r#""192.168.0.0-192.168.1.0" has 257 addresses; 256 are the most"#,
+    );
+    with(
+        "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        r#""::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" has 340282366920938463463374607431768211455 addresses; 256 are the most"#,
+    );
+    with(
+        "127.0.0.1",
+        "127.0.0.1 is a loopback address; no host can be reached there from another",
+    );
+    for wrong in ["192.168.0.1-", "192.168.0.1-7", "192.168.0.0/30", "-"] {
+        with(
+            wrong,
+            &format!(
+                r#""{wrong}" is not a source_ip mode; write "preserve", "masquerade" or addresses as "192.168.0.20-192.168.0.23""#
+            ),
+        );
+    }
+    refuses(
+        &[(
+            r#"source_ip = "masquerade""#,
+            r#"source_ip = "fd00::1-fd00::2""#,
+        )],
+        &[
+            "26:13: access number 1: fd00::1 is IPv6, but what is called is IPv4; write IPv4 addresses, or an entry of its own for it",
+        ],
+    );
+}
+
+#[test]
 fn services_of_all_access_entries_do_not_overlap() {
     refuses(
         &[(

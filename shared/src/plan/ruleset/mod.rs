@@ -266,6 +266,9 @@ pub enum Part {
     },
     /// `masquerade`.
     Masquerade,
+    /// `snat ip to 192.168.0.20`, `snat ip to 192.168.0.20-192.168.0.23`: which of them depends on source and destination alone
+    /// (`find_best_ips_proto` of `net/netfilter/nf_nat_core.c`).
+    Snat(AddressRange),
     /// `ip saddr vmap @peers4`.
     SourceVerdictMap {
         /// Family of the map.

@@ -56,6 +56,16 @@ impl AddressRange {
         self.family.address(self.last)
     }
 
+    /// How many they are; one less where that is too great a number.
+    pub const fn count(self) -> u128 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// Each of them.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        (self.first..=self.last).map(move |address| self.family.address(address))
+    }
+
     /// The address after the highest; `None` when the range ends with the last address of its family.
     pub fn after(self) -> Option<IpAddr> {
         (self.last < self.family.max()).then(|| self.family.address(self.last + 1))

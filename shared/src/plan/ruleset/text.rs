@@ -286,6 +286,7 @@ impl Part {
             | Self::NamedCounter(_)
             | Self::Dnat { .. }
             | Self::Masquerade
+            | Self::Snat(_)
             | Self::Accept
             | Self::Drop
             | Self::Return
@@ -365,6 +366,9 @@ impl fmt::Display for Part {
                 }
             }
             Self::Masquerade => f.write_str("masquerade"),
+            Self::Snat(addresses) => {
+                write!(f, "snat {} to {addresses}", addresses.family().header())
+            }
             Self::SourceVerdictMap { family, map } => {
                 write!(f, "{} saddr vmap @{map}", family.header())
             }

@@ -62,6 +62,7 @@ pub(super) async fn find(
         Err(error) => vec![firewall::unread(&error)],
     };
     warnings.extend(routes::missing(asked, &host));
+    warnings.extend(routes::elsewhere(asked, &host));
     warnings.extend(routes::stolen(asked.desired, actual));
     let filters = |link: &str| routes::reverse_path_filter(asked.desired, link);
     warnings.extend(routes::filtered(&paths, &host, filters));

@@ -89,7 +89,7 @@ impl Paths<'_> {
                 FlowKind::Published { called_port } => Some(called_port),
                 FlowKind::FromTunnel | FlowKind::Datagrams | FlowKind::DatagramAnswers => None,
             },
-            masqueraded: flow.source_ip == SourceIp::Masquerade,
+            masqueraded: flow.source_ip != SourceIp::Preserve,
             way_back: flow.source.and_then(|source| way_back(self.host, source)),
         }
     }

@@ -60,6 +60,40 @@ pub(crate) fn missing(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
     found
 }
 
+/// Addresses that stand for callers and are not this host's: whoever answers asks in vain who has them.
+pub(crate) fn elsewhere(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
+    let mut found: Vec<PlanWarning> = Vec::new();
+    for flow in &asked.expected.flows {
+        let SourceIp::Pool(pool) = flow.source_ip else {
+            continue;
+        };
+        let towards = flow.destination.map(|destination| host.way_to(destination));
+        let link = match &towards {
+            Some(WayTo::By(route)) => route.link.as_deref(),
+            Some(WayTo::Here | WayTo::Nowhere) | None => None,
+        };
+        let link = link.unwrap_or("LINK");
+        for address in pool.addresses() {
+            let subject = address.to_string();
+            let is_here = matches!(host.way_to(address), WayTo::Here);
+            if is_here || found.iter().any(|other| other.subject == subject) {
+                continue;
+            }
+            let length = Family::of(address).bits();
+            found.push(PlanWarning {
+                name: "source_address_missing".to_owned(),
+                subject,
+                text: format!(
+                    "{}: {address} of `source_ip` is no address of this host, so that answers come back only if somebody routes                      them here",
+                    flow.name
+                ),
+                remedy: Some(format!("ip address add {address}/{length} dev {link}")),
+            });
+        }
+    }
+    found
+}
+
 /// The network that an address most likely lies in.
 fn network_of(address: std::net::IpAddr) -> ipnetwork::IpNetwork {
     let length = if address.is_ipv4() { 24 } else { 64 };

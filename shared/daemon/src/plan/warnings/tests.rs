@@ -6,7 +6,7 @@ use shared::config::cloudflare::Ranges;
 use shared::config::common::{Endpoint, PortMap, PortRange, Protocol, SourceIp};
 use shared::plan::actual::{LOCAL_TABLE, MAIN_TABLE, UNICAST};
 use shared::plan::desired::{Link, protocol};
-use shared::plan::ruleset::Family;
+use shared::plan::ruleset::{AddressRange, Family};
 use shared::plan::{Address, Flow, FlowKind, Host, LiveRoute, Route, Ruleset};
 use shared_os::sockets::Listener;
 
@@ -188,6 +188,35 @@ fn a_destination_on_the_lan_needs_a_route_of_the_lan() {
     case.expected.flows[0].source_ip = SourceIp::Masquerade;
     assert_eq!(routes::missing(&case.asked(), &by_default), []);
     assert_eq!(routes::missing(&case.asked(), &host(&[])).len(), 1);
+}
+
+#[test]
+fn addresses_that_stand_for_callers_have_to_be_of_this_host() {
+    let mut case = Case::new(
+        protocol::LAN_SERVER,
+        flow(FlowKind::FromTunnel, "10.17.5.30"),
+    );
+    let range = |first: &str, last: &str| {
+        let range = AddressRange::new(first.parse().unwrap(), last.parse().unwrap());
+        SourceIp::Pool(range.unwrap())
+    };
+    case.expected.flows[0].source_ip = range("10.17.5.4", "10.17.5.5");
+    // Ports of one service are several flows.
+    let again = case.expected.flows[0].clone();
+    case.expected.flows.push(again);
+    let mut host = host(&[("0.0.0.0/0", "eth0"), ("10.17.5.0/24", "virbr-vip")]);
+    let mut here = route("10.17.5.4/32", "virbr-vip");
+    (here.table, here.route_type) = (LOCAL_TABLE, 2);
+    host.routes.push(here);
+    let told = routes::elsewhere(&case.asked(), &host);
+    assert_eq!(names(&told), [("source_address_missing", "10.17.5.5")]);
+    assert_eq!(
+        told[0].remedy.as_deref(),
+        Some("ip address add 10.17.5.5/32 dev virbr-vip")
+    );
+    case.expected.flows[0].source_ip = range("10.17.5.4", "10.17.5.4");
+    case.expected.flows.truncate(1);
+    assert_eq!(routes::elsewhere(&case.asked(), &host), []);
 }
 
 #[test]
