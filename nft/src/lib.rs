@@ -168,6 +168,11 @@ impl Nftables {
         live::read_counters(&mut self.netlink, table)
     }
 
+    /// The number of the last change to any table of this network namespace; the same number, the same tables.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        live::generation(&mut self.netlink)
+    }
+
     /// The tables of others, as far as our packets pass through them; all but the one of this name.
     pub fn foreign(&mut self, ours: &str) -> Result<Foreign, Error> {
         Foreign::read(&mut self.netlink, ours)

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use shared::api::plan::{Plan, PlanWarning};
+use tests::api::Api;
 use tests::edge::{Edge, Instance, Setup};
 use tests::expect::{differing, eventually, lasting_state};
 use tests::node::Node;
@@ -365,5 +366,44 @@ fn an_endpoint_that_has_become_cloudflares_is_told() {
             ensure_none(instance, "resolved without the proxy")?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn what_stands_in_the_way_is_in_the_status_too() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let obstacles = || -> Result<Vec<PlanWarning>> { Ok(edge.gateway.status()?.obstacles) };
+        let found = obstacles()?;
+        ensure!(found.is_empty(), "{found:?}");
+        world.vps.nft(
+            "table inet strangers { chain careful { type filter hook forward priority filter; policy drop; }; }",
+        )?;
+        eventually(SOON, "it is told", || {
+            let found = obstacles()?;
+            let told = found.iter().find(|of| of.name == "foreign_firewall");
+            let told = told.with_context(|| format!("{found:?}"))?;
+            ensure!(
+                told.subject.contains("strangers") && told.remedy.is_some(),
+                "{told:?}"
+            );
+            Ok(())
+        })?;
+        let screen = edge.gateway.command(&["status"])?;
+        ensure!(
+            screen.contains("warning: ") && screen.contains("-> nft insert rule inet strangers"),
+            "{screen}"
+        );
+        let page = Api::of(&edge.gateway, "gateway")?.get("/metrics")?;
+        let page = page.as_str().context("text")?;
+        ensure!(
+            page.contains("\nedge_obstacles ") && !page.contains("\nedge_obstacles 0\n"),
+            "{page}"
+        );
+        without_neighbours(&world.vps)?;
+        eventually(SOON, "it is gone", || {
+            let found = obstacles()?;
+            ensure!(found.is_empty(), "{found:?}");
+            Ok(())
+        })
     });
 }

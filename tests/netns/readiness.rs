@@ -12,6 +12,9 @@ use crate::support::{SOON, in_light_world, with_edge};
 /// What is not as it should be is seen within this.
 const NOTICED: Duration = Duration::from_secs(2);
 
+/// Services are tried every ten seconds, and have two to answer.
+const TRIED: Duration = Duration::from_secs(16);
+
 fn readyz(instance: &Instance, name: &str) -> Result<Reply> {
     Api::of(instance, name)?.call("GET", "/readyz", &[], &Value::Null)
 }
@@ -85,5 +88,35 @@ fn a_lan_server_is_ready_when_it_has_a_session() {
         };
         edge.wait_for_tunnel(world, tests::edge::START_TIMEOUT)?;
         answers(&edge.lan_server, "lan-server", 200).map(drop)
+    });
+}
+
+#[test]
+fn an_end_from_which_no_service_is_reached_is_not_ready() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let ends = [(&edge.gateway, "gateway"), (&edge.lan_server, "lan-server")];
+        let script = "table inet deaf { chain input { type filter hook input priority filter; tcp dport { 80, 443, 5201 } drop; }; }";
+        world.backend.nft(script)?;
+        for (instance, name) in ends {
+            eventually(TRIED, "not ready", || {
+                let reply = readyz(instance, name)?;
+                let detail = reply.body["detail"].as_str().unwrap_or_default();
+                holds(
+                    reply.status == 503 && detail.contains("no published service answers"),
+                    || format!("{reply:?}"),
+                )
+            })?;
+        }
+        // One of two services is a path.
+        world
+            .backend
+            .nft("insert rule inet deaf input tcp dport 80 accept")?;
+        for (instance, name) in ends {
+            eventually(TRIED, "ready", || {
+                let reply = readyz(instance, name)?;
+                holds(reply.status == 200, || format!("{reply:?}"))
+            })?;
+        }
+        Ok(())
     });
 }

@@ -35,7 +35,7 @@ use crate::reconcile::{self, Kernel, PresharedKeys};
 use crate::report::{Records, Report};
 use crate::status::Reporter;
 use crate::watchdog::Watchdog;
-use crate::{admin, cloudflare, drift, fd_store, uapi};
+use crate::{admin, cloudflare, doctor, drift, fd_store, uapi};
 
 /// How often `status.json` is written.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,6 +72,7 @@ struct App<P: Product> {
 struct Tasks {
     uapi: JoinHandle<()>,
     probe: JoinHandle<()>,
+    rounds: JoinHandle<()>,
     drift: JoinHandle<()>,
     refresh: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
@@ -81,6 +82,7 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.uapi.abort();
         self.probe.abort();
+        self.rounds.abort();
         self.drift.abort();
         self.refresh.abort();
         self.servers.iter().for_each(JoinHandle::abort);
@@ -225,6 +227,7 @@ impl<P: Product> App<P> {
         let tasks = Tasks {
             uapi: tokio::spawn(serve_uapi(uapi, datapath.control())),
             probe,
+            rounds: tokio::spawn(doctor::rounds::run(Arc::clone(&report))),
             drift,
             refresh,
             servers,

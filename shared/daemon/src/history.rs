@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use shared::api::probe::ProbeState;
 use shared::api::status::Status;
 
+use crate::readiness::NO_PATH;
+
 /// How long it is remembered.
 const MINUTES: i64 = 15;
 
@@ -132,8 +134,10 @@ fn down(status: &Status) -> BTreeMap<String, String> {
             "there was no session".to_owned(),
         ))
     });
-    let problems = status.problems.first();
-    let this = problems.map(|problem| ("this end".to_owned(), problem.clone()));
+    // That nothing answers is known by service, with reasons.
+    let mut problems = status.problems.iter();
+    let problem = problems.find(|&problem| problem != NO_PATH);
+    let this = problem.map(|problem| ("this end".to_owned(), problem.clone()));
     services.chain(far_ends).chain(this).collect()
 }
 

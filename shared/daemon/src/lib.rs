@@ -49,6 +49,7 @@ pub mod history;
 pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod obstacles;
 pub mod plan;
 pub mod plane;
 pub mod policy;

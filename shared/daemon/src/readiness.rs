@@ -1,8 +1,9 @@
-//! Whether the daemon does what its configuration asks for, looked at when somebody asks and at most once a second: who may
+//! Whether the daemon does what its configuration asks for, and whether that leads anywhere; looked at when somebody asks and at most once a second: who may
 //! ask without a token must not be able to keep the daemon busy.
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::api::probe::{Probe, ProbeState};
 use shared::wg::DeviceStatus;
 use tokio::sync::{Mutex, watch};
 
@@ -17,6 +18,9 @@ use crate::report::is_online;
 
 /// How long an answer is given again.
 const KEPT: Duration = Duration::from_secs(1);
+
+/// What is wrong when everything of ours is in place and nobody gets anywhere.
+pub const NO_PATH: &str = "no published service answers: `doctor` names the hop that fails";
 
 /// What is wrong now, in sentences; empty when nothing is.
 pub type Problems = Arc<[String]>;
@@ -116,6 +120,13 @@ fn fresh(last: Option<&(Instant, Problems)>) -> Option<Problems> {
     (at.elapsed() < KEPT).then(|| Arc::clone(problems))
 }
 
+/// Whether all that is published was tried and nothing of it answers. That some services are down is for their owners to see to: this
+/// host is still the right place for the others.
+pub fn has_no_path(probes: &[Probe]) -> bool {
+    let mut states = probes.iter().map(|probe| probe.state);
+    !probes.is_empty() && states.all(|state| state == ProbeState::Down)
+}
+
 /// Gateways with which there always is a session: without keepalives an idle one ends, and nothing is wrong.
 fn gateways(model: &Model) -> impl Iterator<Item = &PeerModel> {
     let peers = model.peers.iter().map(AsRef::as_ref);
@@ -181,6 +192,31 @@ mod tests {
             listen_port: 51820,
             fwmark: 0,
             peers: peers.collect(),
+        }
+    }
+
+    #[test]
+    fn one_service_that_answers_is_a_path() {
+        use ProbeState::{Down, Unknown, Up};
+        for (states, is_none) in [
+            (&[][..], false),
+            (&[Down], true),
+            (&[Down, Down], true),
+            (&[Down, Up], false),
+            (&[Down, Unknown], false),
+        ] {
+            let probe = |&state: &ProbeState| Probe {
+                publish: "ingress".to_owned(),
+                vip: "10.17.5.30".parse().unwrap(),
+                port: 443,
+                state,
+                since: None,
+                checked_at: None,
+                connect_milliseconds: None,
+                error: None,
+            };
+            let probes: Vec<Probe> = states.iter().map(probe).collect();
+            assert_eq!(has_no_path(&probes), is_none, "{states:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a daemon knows of itself.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,7 +12,7 @@ use shared::api::diagnosis::{Diagnosis, ProbeRequest};
 use shared::api::drift::Drift;
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
-use shared::api::probe::Probe;
+use shared::api::probe::{Probe, ProbeState};
 use shared::api::status::{Interface, Peer, Publish, Status};
 use shared::api::trace::Trace;
 use shared::config::common::PortMap;
@@ -19,18 +20,20 @@ use shared::config::policy_test::{CallerName, Target};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tracing::warn;
 
 use crate::applies::Applies;
 use crate::datapath::Control;
+use crate::doctor::rounds::Rounds;
 use crate::error::Failure;
 use crate::history::{History, Window};
 use crate::model::{Model, PeerKind, PeerModel, PublishModel};
+use crate::obstacles::Obstacles;
 use crate::plane::Plane;
 use crate::probe::Probes;
 use crate::product::{Product, Settings};
-use crate::readiness::{Problems, Readiness};
+use crate::readiness::{NO_PATH, Problems, Readiness, has_no_path};
 use crate::reconcile::Kernel;
 use crate::status::Reporter;
 use crate::{apply, cli, cloudflare, doctor, drift, plan, pressure, simulation};
@@ -50,6 +53,7 @@ pub struct Report<P: Product> {
     plane: Arc<Mutex<Plane<P>>>,
     config_path: PathBuf,
     readiness: Arc<Readiness<P>>,
+    obstacles: Obstacles<P>,
     control: Control,
     kernel: Arc<Mutex<Kernel>>,
     model: watch::Receiver<Arc<Model>>,
@@ -61,6 +65,8 @@ pub struct Report<P: Product> {
     host: String,
     started_at: SystemTime,
     examining: Mutex<()>,
+    asked: Notify,
+    rounds: Rounds,
     history: History,
 }
 
@@ -88,10 +94,12 @@ impl<P: Product> Report<P> {
         let readiness = Arc::new(Readiness::new(plane, Arc::clone(&records.drifts)).await);
         let of_report = Arc::clone(plane);
         let plane = plane.lock().await;
+        let obstacles = Obstacles::new(&of_report, &plane);
         Self {
             plane: of_report,
             config_path,
             readiness,
+            obstacles,
             control: plane.control().clone(),
             kernel: Arc::clone(plane.kernel()),
             model: plane.subscribe(),
@@ -102,6 +110,8 @@ impl<P: Product> Report<P> {
             host: host_name(),
             started_at,
             examining: Mutex::default(),
+            asked: Notify::new(),
+            rounds: Rounds::default(),
             history: History::default(),
         }
     }
@@ -114,6 +124,7 @@ impl<P: Product> Report<P> {
             .unwrap_or_else(PoisonError::into_inner) = settings;
         self.records.drifts.make_peace();
         self.readiness.forget().await;
+        self.obstacles.forget().await;
     }
 
     /// Wait until the tunnel is up, as far as this end has a say in it, and `patience` at most.
@@ -127,9 +138,19 @@ impl<P: Product> Report<P> {
         self.readiness.forget().await;
     }
 
-    /// What is wrong now, as `/readyz` knows it.
+    /// What is wrong now with what is ours, as `/readyz` knows it.
     pub async fn problems_now(&self) -> Problems {
         self.readiness.problems().await
+    }
+
+    /// And with the path.
+    async fn problems_of_path(&self) -> Problems {
+        let problems = self.readiness.problems().await;
+        if !has_no_path(&self.probes_now()) {
+            return problems;
+        }
+        let more = [NO_PATH.to_owned()];
+        problems.iter().cloned().chain(more).collect()
     }
 
     /// What is remembered of the status.
@@ -182,7 +203,7 @@ impl<P: Product> Report<P> {
             .counters()
             .await
             .map_err(|error| Failure::other(&error))?;
-        let problems = self.readiness.problems().await.to_vec();
+        let problems = self.problems_of_path().await.to_vec();
         let firewall = self.firewall(&model).await;
         let ranges = self.ranges();
         let conntrack = pressure::conntrack().unwrap_or_else(|error| {
@@ -202,11 +223,13 @@ impl<P: Product> Report<P> {
             ready: problems.is_empty(),
             problems,
             warnings: warnings.collect(),
+            obstacles: self.obstacles.now().await.to_vec(),
             firewall_protected: self.firewall_protected().await,
             interface: self.interface(&model, &device).await?,
             peers: peers(&device, &model),
             publishes: self.publishes_of(&model, &firewall),
             probes: self.records.probes.of(&model.publishes),
+            faults: self.rounds.faults(),
             cloudflare_ranges_as_of: ranges.as_of,
             cloudflare_refresh: ranges.refresh,
             refused_packets: firewall
@@ -253,6 +276,40 @@ impl<P: Product> Report<P> {
         let simulation = P::simulation(plane.config(), plane.environment(), members, &other_end);
         let trace = simulation::trace(&simulation, &from, to);
         trace.map_err(|error| Failure::other(&error))
+    }
+
+    /// Where published paths are broken.
+    pub fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
+    /// Services that do not answer, and the tunnel of an end that dials when there is no session.
+    pub async fn what_is_down(&self) -> BTreeSet<String> {
+        let probes = self.probes_now();
+        let down = probes.iter().filter(|of| of.state == ProbeState::Down);
+        let down = down.map(|of| format!("{} {}", of.publish, SocketAddr::new(of.vip, of.port)));
+        down.chain(self.readiness.data_plane().await).collect()
+    }
+
+    /// All paths, unless somebody asks for a diagnosis before it is done: nobody waits for what nobody has asked for. `None` then, or
+    /// when this host can't be read.
+    pub async fn diagnose_unless_asked(&self) -> Option<Diagnosis> {
+        let request = ProbeRequest::default();
+        tokio::select! {
+            () = self.asked.notified() => None,
+            diagnosis = self.diagnosis_of(request) => match diagnosis {
+                Ok(diagnosis) => Some(diagnosis),
+                Err(failure) => {
+                    warn!(%failure, "can't look where published paths are broken");
+                    None
+                }
+            },
+        }
+    }
+
+    async fn diagnosis_for_somebody(&self, request: ProbeRequest) -> Result<Diagnosis, Failure> {
+        self.asked.notify_waiters();
+        self.diagnosis_of(request).await
     }
 
     async fn diagnosis_of(&self, request: ProbeRequest) -> Result<Diagnosis, Failure> {
@@ -352,7 +409,7 @@ impl<P: Product> Reporter for Report<P> {
     }
 
     fn problems(&self) -> Pin<Box<dyn Future<Output = Problems> + Send + '_>> {
-        Box::pin(self.readiness.problems())
+        Box::pin(self.problems_of_path())
     }
 
     fn publishes(&self) -> Pin<Box<dyn Future<Output = Vec<Publish>> + Send + '_>> {
@@ -383,7 +440,7 @@ impl<P: Product> Reporter for Report<P> {
         &self,
         request: ProbeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Diagnosis, Failure>> + Send + '_>> {
-        Box::pin(self.diagnosis_of(request))
+        Box::pin(self.diagnosis_for_somebody(request))
     }
 
     fn lately(&self) -> Window {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use shared::api::apply::{Apply, ApplyState};
-use shared::api::diagnosis::{Diagnosis, ProbeRequest};
+use shared::api::diagnosis::{Diagnosis, Hop, ProbeRequest};
 use shared::api::drift::{Drift, DriftSummary};
 use shared::api::plan::{Plan, PlanRequest};
 use shared::api::policy::CloudflareRanges;
@@ -156,6 +156,17 @@ impl Screen {
         (NAME_COLUMNS + wider).min(LONGEST_NAME)
     }
 
+    fn fault(&mut self, fault: &Hop) {
+        let head = format!("broken: {} of {}", fault.hop.name(), fault.of);
+        let head = self.paint(RED, &fit(&head, self.columns.saturating_sub(2)));
+        self.text.extend(["  ", &head, "\n"]);
+        self.sentence(6, &fault.evidence);
+        for remedy in fault.remedy.iter().flat_map(|remedy| remedy.lines()) {
+            // To be copied whole.
+            self.text.extend(["      -> ", remedy, "\n"]);
+        }
+    }
+
     fn daemon(&mut self, status: &Status) {
         let state = if status.ready {
             self.paint(GREEN, "ready")
@@ -173,6 +184,16 @@ impl Screen {
         }
         for warning in &status.warnings {
             self.sentence(2, &format!("warning: {warning}"));
+        }
+        for obstacle in &status.obstacles {
+            self.sentence(2, &format!("warning: {}", obstacle.text));
+            // To be copied whole.
+            if let Some(remedy) = &obstacle.remedy {
+                self.text.extend(["      -> ", remedy, "\n"]);
+            }
+        }
+        for fault in &status.faults {
+            self.fault(fault);
         }
         if let Some(sentence) = status.apply.as_ref().and_then(trial) {
             self.sentence(2, &sentence);
@@ -397,6 +418,8 @@ fn grouped(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shared::api::diagnosis::{HopKind, Verdict};
+    use shared::api::plan::PlanWarning;
     use shared::api::policy::CloudflareRefresh;
     use shared::api::status::Interface;
 
@@ -413,6 +436,8 @@ mod tests {
             ready: true,
             problems: Vec::new(),
             warnings: Vec::new(),
+            obstacles: Vec::new(),
+            faults: Vec::new(),
             firewall_protected: false,
             interface: Interface {
                 name: "edge0".to_owned(),
@@ -464,6 +489,37 @@ mod tests {
             conntrack: None,
             source_ports: Vec::new(),
             io: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_broken_and_what_stands_in_the_way_is_told_with_its_remedy() {
+        let mut status = status();
+        let remedy = "nft insert rule inet filter forward iifname \"eth0\" oifname \"edge0\" ct status dnat accept";
+        status.obstacles.push(PlanWarning {
+            name: "foreign_firewall".to_owned(),
+            subject: "inet filter forward".to_owned(),
+            text:
+                "visitors of ingress: the policy of chain forward of table inet filter drops them"
+                    .to_owned(),
+            remedy: Some(remedy.to_owned()),
+        });
+        status.faults.push(Hop {
+            hop: HopKind::Connection,
+            of: "ingress 10.17.5.30:443".to_owned(),
+            verdict: Verdict::Failed,
+            milliseconds: Some(1),
+            evidence: "nobody listens there".to_owned(),
+            remedy: Some("start it".to_owned()),
+            cloudflare_error: Some(521),
+        });
+        let screen = render_in(&status, false, 80);
+        for told in [
+            "  warning: visitors of ingress: the policy of chain forward of table inet filter\n  drops them\n",
+            &format!("      -> {remedy}\n"),
+            "  broken: connection of ingress 10.17.5.30:443\n      nobody listens there\n      -> start it\n",
+        ] {
+            assert!(screen.contains(told), "{told}\n{screen}");
         }
     }
 

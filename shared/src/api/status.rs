@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::apply::Apply;
+use super::diagnosis::Hop;
 use super::drift::DriftSummary;
+use super::plan::PlanWarning;
 use super::policy::CloudflareRefresh;
 use super::probe::{Health, Probe};
 
@@ -27,7 +29,7 @@ pub struct Status {
     pub started_at: String,
     /// When this was said.
     pub reported_at: String,
-    /// Whether the daemon does what its configuration asks for, as `/readyz` says.
+    /// Whether the daemon does what its configuration asks for, and a published service answers, as `/readyz` says.
     pub ready: bool,
     /// What is wrong now, in sentences; empty when nothing is.
     pub problems: Vec<String>,
@@ -35,6 +37,10 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub warnings: Vec<String>,
+    /// What on this host stands in the way of the configuration although nothing of it is ours, as `plan` warns of it.
+    #[serde(default)]
+    #[schema(required)]
+    pub obstacles: Vec<PlanWarning>,
     /// Whether our firewall table is protected from other programs (Linux 6.9); otherwise a foreign flush removes it.
     pub firewall_protected: bool,
     /// The tunnel interface.
@@ -47,6 +53,10 @@ pub struct Status {
     #[serde(default)]
     #[schema(required)]
     pub probes: Vec<Probe>,
+    /// Where published paths are broken, as `doctor` found by itself when they stopped to work: the first hop that fails of each.
+    #[serde(default)]
+    #[schema(required)]
+    pub faults: Vec<Hop>,
     /// Day of the list of Cloudflare's networks; `null` when the configuration brings its own.
     #[serde(default)]
     #[schema(required)]

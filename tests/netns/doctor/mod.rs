@@ -1,6 +1,7 @@
 //! `doctor` and `POST /v1/probes`: in a world that is well there is no fault, and wherever the path is cut, that place is named
 //! ([`tunnel`], [`service`]), in time, by a command that changes nothing.
 mod judge;
+mod rounds;
 mod scene;
 mod service;
 mod tunnel;

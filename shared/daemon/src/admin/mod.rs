@@ -130,10 +130,10 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The daemon does what its configuration asks for.
+/// The daemon does what its configuration asks for, and that leads to a service.
 ///
 /// The kernel holds link, addresses, routes, rules, sysctls and every rule and element of the firewall table as configured, the
-/// packet worker answers, and a LAN server has a session with a gateway. Looked at once a second at most. Who is told what is
+/// packet worker answers, a LAN server has a session with a gateway, and of the published services that can be tried not all are down. Looked at once a second at most. Who is told what is
 /// missing has called by the unix socket.
 #[utoipa::path(get, path = "/readyz", tag = "status", operation_id = "readyz",
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "`ready`")))]
@@ -151,7 +151,7 @@ async fn readyz(
         Actor::Unix { .. } => not_ready(problems.join("; ")),
         // No token was asked for, so nothing is told of the machine.
         Actor::Token { .. } | Actor::Tunnel(_) | Actor::Daemon => {
-            not_ready("the daemon does not do what its configuration asks for".to_owned())
+            not_ready("the daemon does not do what its configuration asks for, or no published service answers".to_owned())
                 .with_hint("GET /v1/status says what is missing")
         }
     })

@@ -113,6 +113,8 @@ pub(super) fn status(problems: &[&str]) -> Status {
         ready: problems.is_empty(),
         problems: problems.iter().map(ToString::to_string).collect(),
         warnings: Vec::new(),
+        obstacles: Vec::new(),
+        faults: Vec::new(),
         firewall_protected: true,
         interface: Interface {
             name: "edge0".to_owned(),

@@ -13,11 +13,13 @@
 //! | `certificate` | what a certificate is worth, pure |
 //! | `web` | TLS and HTTP |
 //! | `render` | a diagnosis on a terminal |
+//! | `rounds` | he comes by himself when something does not work |
 mod certificate;
 mod echo;
 mod hop;
 mod host;
 mod render;
+pub mod rounds;
 mod service;
 mod tunnel;
 mod visit;

@@ -48,6 +48,9 @@ fn device(page: &mut Page, status: &Status) {
     let help = "Whether the kernel holds what the configuration asks for.";
     page.family("edge_ready", Kind::Gauge, help)
         .sample(&[], u64::from(status.ready));
+    let help = "What on this host stands in the way of the configuration: firewalls of others, routes, ports.";
+    page.family("edge_obstacles", Kind::Gauge, help)
+        .sample(&[], status.obstacles.len());
     let help = "Whether other programs can't remove our firewall table.";
     page.family("edge_firewall_protected", Kind::Gauge, help)
         .sample(&[], u64::from(status.firewall_protected));
@@ -196,6 +199,7 @@ fn services(page: &mut Page, status: &Status) {
         }
     }
     paths(page, status);
+    faults(page, status);
     ranges(page, status);
     let help = "Packets to published ports from sources that may not call them.";
     let mut family = page.family("edge_origin_guard_dropped_total", Kind::Counter, help);
@@ -231,6 +235,16 @@ fn paths(page: &mut Page, status: &Status) {
             let vip = address.to_string();
             family.sample(&[("gateway", gateway), ("vip", &vip)], up);
         }
+    }
+}
+
+/// A sample for each, none while all paths work.
+fn faults(page: &mut Page, status: &Status) {
+    let help = "Where published paths are broken: the hop that fails, and of what.";
+    let mut family = page.family("edge_path_fault", Kind::Gauge, help);
+    for fault in &status.faults {
+        let labels = [("hop", fault.hop.name()), ("of", fault.of.as_str())];
+        family.sample(&labels, 1);
     }
 }
 

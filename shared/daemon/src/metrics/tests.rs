@@ -2,6 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use shared::api::diagnosis::{Hop, HopKind, Verdict};
+use shared::api::plan::PlanWarning;
 use shared::api::policy::CloudflareRefresh;
 use shared::api::probe::Probe;
 use shared::api::status::{Interface, Publish, SourcePorts};
@@ -59,6 +61,21 @@ fn status() -> Status {
         ready: true,
         problems: Vec::new(),
         warnings: Vec::new(),
+        obstacles: vec![PlanWarning {
+            name: "foreign_firewall".to_owned(),
+            subject: "inet filter forward".to_owned(),
+            text: "it drops visitors".to_owned(),
+            remedy: None,
+        }],
+        faults: vec![Hop {
+            hop: HopKind::PathMtu,
+            of: AWKWARD.to_owned(),
+            verdict: Verdict::Failed,
+            milliseconds: None,
+            evidence: "it swallows large packets".to_owned(),
+            remedy: None,
+            cloudflare_error: None,
+        }],
         firewall_protected: false,
         interface: Interface {
             name: "edge0".to_owned(),
@@ -218,7 +235,7 @@ fn value(page: &Parsed, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[test]
 fn every_family_is_described_and_no_series_is_there_twice() {
     let page = parsed(&text(&status(), &process()));
-    assert_eq!(page.len(), 31, "{:?}", page.keys());
+    assert_eq!(page.len(), 33, "{:?}", page.keys());
     let empty = page.iter().filter(|(_, (_, samples))| samples.is_empty());
     assert_eq!(empty.count(), 0);
 }
@@ -229,6 +246,7 @@ fn a_bare_status_makes_a_page_too() {
         peers: Vec::new(),
         publishes: Vec::new(),
         probes: Vec::new(),
+        faults: Vec::new(),
         cloudflare_ranges_as_of: None,
         cloudflare_refresh: None,
         refused_packets: BTreeMap::new(),
@@ -297,6 +315,12 @@ fn values_are_those_of_the_status() {
         ("edge_cloudflare_ranges_age_seconds", &[], 3600.0),
         ("edge_cloudflare_refresh_failed", &[], 1.0),
         ("edge_firewall_protected", &[], 0.0),
+        ("edge_obstacles", &[], 1.0),
+        (
+            "edge_path_fault",
+            &[("hop", "path_mtu"), ("of", AWKWARD)],
+            1.0,
+        ),
         (handshake, &key("a="), 3481.0),
         (handshake, &key("b="), 0.0),
         ("edge_peer_online", &key("c="), 0.0),

@@ -38,11 +38,25 @@ pub(crate) struct Asked<'a> {
     pub(crate) running: Running<'a>,
 }
 
-/// Looks at the host; changes nothing.
+/// Looks at the host and at the endpoints; changes nothing.
 ///
 /// # Errors
 /// The kernel can't be read.
 pub(super) async fn find(
+    asked: &Asked<'_>,
+    actual: &Actual,
+    kernel: &mut Kernel,
+) -> Result<Vec<PlanWarning>, Failure> {
+    let mut warnings = on_this_host(asked, actual, kernel).await?;
+    warnings.extend(endpoints::proxied(asked).await);
+    Ok(warnings)
+}
+
+/// Looks at the host alone; asks no name server.
+///
+/// # Errors
+/// The kernel can't be read.
+pub(crate) async fn on_this_host(
     asked: &Asked<'_>,
     actual: &Actual,
     kernel: &mut Kernel,
@@ -67,6 +81,5 @@ pub(super) async fn find(
     let filters = |link: &str| routes::reverse_path_filter(asked.desired, link);
     warnings.extend(routes::filtered(&paths, &host, filters));
     warnings.extend(ports::taken(asked, &listeners, sockets::owner));
-    warnings.extend(endpoints::proxied(asked).await);
     Ok(warnings)
 }
