@@ -25,7 +25,7 @@ fn setup() -> Setup {
     Setup {
         ipv4_only: true,
         lan_source_ip: POOL,
-        ..Setup::new().unwrap()
+        ..Setup::new().expect("keys can be made")
     }
 }
 
