@@ -141,7 +141,12 @@ fn hash(entry: &AuditEntry) -> String {
     if let Some(fields) = value.as_object_mut() {
         fields.remove("hash");
     }
-    let digest = Sha256::digest(value.to_string().as_bytes());
+    sha256(&value.to_string())
+}
+
+/// As `sha256sum` prints it.
+pub fn sha256(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
     let bytes = digest.iter();
     bytes

@@ -169,6 +169,7 @@ impl Service<Gateway> for PeerService {
         Started {
             routes: api::router(running.handle.clone()),
             authenticator: Arc::new(running.handle.clone()),
+            journal: Some(running.journal.clone()),
             running: Running {
                 _pairing: pairing::serve(&running.handle, &config).await,
                 peers: running,

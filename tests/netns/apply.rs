@@ -207,6 +207,90 @@ fn the_command_confirms_what_works_and_cuts_no_connection() {
     });
 }
 
+/// What the audit log says of configurations: who, what, of which apply, and what became of the file.
+fn configurations(api: &mut Api) -> Result<Vec<(String, String, String, Value)>> {
+    let page = api.get("/v1/audit?limit=100")?;
+    let entries = tests::api::items(&page)?.iter();
+    let told = entries.map(|entry| {
+        let field = |name| tests::api::text(entry, name).map(str::to_owned);
+        Ok((
+            field("actor")?,
+            field("action")?,
+            field("resource")?,
+            entry["difference"].clone(),
+        ))
+    });
+    let told: Vec<_> = told.collect::<Result<_>>()?;
+    let of_configurations = told.into_iter();
+    Ok(of_configurations
+        .filter(|(_, action, ..)| action.starts_with("configuration."))
+        .collect())
+}
+
+#[test]
+fn the_audit_log_has_who_took_which_configuration() {
+    with_edge(Setup::new().unwrap(), |world, edge| {
+        let path = edge.gateway.config.display().to_string();
+        let sum = || -> Result<String> {
+            let line = world.vps.run(&["sha256sum", &path])?;
+            Ok(line.split(' ').next().unwrap_or_default().to_owned())
+        };
+        let first = sum()?;
+        edge.gateway.reload(str::to_owned)?;
+        extend(&edge.gateway, &one_more("allow"))?;
+        let second = sum()?;
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let kept = apply(&mut api, TRIAL * 10)?.id;
+        let mut new = Api::of(&edge.gateway, "gateway")?;
+        confirm(&mut new, &kept)?.expect(200)?;
+        extend(&edge.gateway, "# third\n")?;
+        let third = sum()?;
+        let late = apply(&mut new, TRIAL)?.id;
+        let all = eventually(OVER, "the way back in the log", || {
+            let all = configurations(&mut new)?;
+            holds(all.len() == 5, || format!("{all:?}"))?;
+            Ok(all)
+        })?;
+        let change = |from: &str, to: &str| json!({ "from": from, "to": to });
+        let wanted = [
+            ("signal", "reload", "configuration".to_owned(), json!({})),
+            (
+                "unix",
+                "apply",
+                format!("applies/{kept}"),
+                json!({ "sha256": change(&first, &second) }),
+            ),
+            ("unix", "confirm", format!("applies/{kept}"), json!({})),
+            (
+                "unix",
+                "apply",
+                format!("applies/{late}"),
+                json!({ "sha256": change(&second, &third) }),
+            ),
+            (
+                "daemon",
+                "rollback",
+                format!("applies/{late}"),
+                json!({
+                    "sha256": change(&third, &second),
+                    "reason": { "from": null, "to": "it was not confirmed in time" },
+                }),
+            ),
+        ];
+        for ((actor, action, resource, difference), wanted) in all.iter().zip(&wanted) {
+            let kind = actor.split(':').next().unwrap_or_default();
+            let action = action.trim_start_matches("configuration.");
+            ensure!(
+                (kind, action, resource, difference) == (wanted.0, wanted.1, &wanted.2, &wanted.3),
+                "{all:#?}"
+            );
+        }
+        // And the chain holds.
+        edge.gateway.command(&["audit", "verify"])?;
+        Ok(())
+    });
+}
+
 #[test]
 fn the_command_goes_back_when_a_service_does_not_answer_any_more() {
     with_edge(Setup::new().unwrap(), |world, edge| {

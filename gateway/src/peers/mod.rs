@@ -38,6 +38,7 @@ use error::RequestError;
 use events::Events;
 use meter::Meter;
 use request::{Command, Idempotency, Outcome, Request};
+use shared_daemon::apply::journal::Journal;
 use shared_daemon::plane::Plane;
 use state::State;
 use view::{Live, View};
@@ -250,10 +251,12 @@ impl<S: Store> Opened<S> {
             &self.members,
         );
         let (stop, stopped) = oneshot::channel();
+        let (journal, taken) = mpsc::unbounded_channel();
         Running {
             handle: Handle { shared, queue },
+            journal,
             stop,
-            worker: tokio::spawn(worker.run(requests, stopped)),
+            worker: tokio::spawn(worker.run(requests, taken, stopped)),
         }
     }
 }
@@ -263,6 +266,8 @@ impl<S: Store> Opened<S> {
 pub struct Running<S> {
     /// To talk to the worker with.
     pub handle: Handle<S>,
+    /// Where it is told which configurations are taken, for the audit log.
+    pub journal: Journal,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
 }

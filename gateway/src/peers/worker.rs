@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use shared::api::event::{Event, EventKind};
 use shared::api::peer::PeerState;
 use shared::model::PublicKey;
+use shared_daemon::apply::journal::Taken;
 use shared_daemon::error::Failure;
 use shared_daemon::plane::Plane;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -58,6 +59,8 @@ pub struct Worker<S: Store> {
     looks: u32,
     /// Peers that were taken out of the data plane by time or traffic and are not in the audit log yet.
     unrecorded: Vec<Ended>,
+    /// Configurations that were taken and are not there yet.
+    taken: Vec<Taken>,
     /// The configuration that readers were told of.
     announced: Arc<shared::config::gateway::Gateway>,
 }
@@ -121,6 +124,7 @@ impl<S: Store> Worker<S> {
             last_allocated: [None, None],
             looks: 0,
             unrecorded: Vec::new(),
+            taken: Vec::new(),
             announced,
         }
     }
@@ -129,6 +133,7 @@ impl<S: Store> Worker<S> {
     pub async fn run(
         mut self,
         mut queue: mpsc::Receiver<Request>,
+        mut journal: mpsc::UnboundedReceiver<Taken>,
         mut stopped: oneshot::Receiver<()>,
     ) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
@@ -147,8 +152,16 @@ impl<S: Store> Worker<S> {
                 }
                 _ = look.tick() => self.look().await,
                 Ok(()) = taken.changed() => self.notice_reload().await,
+                Some(taken) = journal.recv() => {
+                    self.taken.push(taken);
+                    self.record_taken().await;
+                }
             }
         }
+        while let Ok(taken) = journal.try_recv() {
+            self.taken.push(taken);
+        }
+        self.record_taken().await;
         self.read_device().await;
         self.write_usage().await;
     }

@@ -197,6 +197,8 @@ impl<P: Product> App<P> {
         };
         let report = Report::new(&plane, config_path.to_owned(), records, SystemTime::now());
         let report = Arc::new(report.await);
+        let config = Arc::clone(plane.lock().await.config());
+        let started = service.start(Arc::clone(&plane), config).await;
         let applier = Applier::new(apply::Parts {
             config_path: config_path.to_owned(),
             running: text.into(),
@@ -207,11 +209,10 @@ impl<P: Product> App<P> {
             wanted,
             record,
             latest,
+            journal: started.journal,
         });
         let applier = applier.await;
         let (desk, requests) = apply::request::desk();
-        let config = Arc::clone(plane.lock().await.config());
-        let started = service.start(Arc::clone(&plane), config).await;
         let reporter = Arc::clone(&report) as Arc<dyn Reporter>;
         let routes = started.routes.merge(admin::apply::routes(desk));
         let (router, _) = admin::router(P::NAME, reporter, routes);

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::gate::{Authenticator, NoTokens};
+use crate::apply::journal::Journal;
 use crate::cli::Context;
 use crate::error::Failure;
 use crate::model::{Environment, Model};
@@ -136,6 +137,8 @@ pub struct Started<R> {
     pub routes: OpenApiRouter,
     /// Who knows the tokens of its callers.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Who keeps a log of changes, if somebody does.
+    pub journal: Option<Journal>,
 }
 
 impl<R> fmt::Debug for Started<R> {
@@ -161,6 +164,7 @@ impl<P: Product<Members = ()>> Service<P> for () {
             running: (),
             routes: OpenApiRouter::new(),
             authenticator: Arc::new(NoTokens),
+            journal: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The rules in promtool, and the real Prometheus on a laptop in the tunnel, configured as documented: it gets in with a token
 //! and no otherwise, takes the rules, and answers every query of the dashboard.
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tests::edge::{Edge, Setup};
 use tests::expect::{eventually, holds};
 use tests::keys::KeyPair;
 use tests::node::Node;
+use tests::web::{Answer, Certificate, WebServer};
 use tests::world::LightWorld;
-use tests::world::addresses::{INGRESS_VIP, IPERF_PORT, at};
+use tests::world::addresses::{INGRESS_VIP, INGRESS_VIP6, IPERF_PORT, at};
 
 use super::dashboard::Dashboard;
 use super::{packaging, text_of};
@@ -80,7 +82,9 @@ role       = "monitoring"
         monitor.public
     );
     with_edge(setup, |world, edge| {
-        // All is well when all that is published is there.
+        // All is well when all that is published is there, and is what its port says.
+        world.end_servers();
+        let _web = serve_web(&world.backend)?;
         world.serve_tcp(at(INGRESS_VIP, IPERF_PORT))?;
         let laptop = &world.road_warrior;
         let _tunnel = edge.setup.dial_in(laptop, &monitor, MONITOR.parse()?)?;
@@ -94,6 +98,20 @@ role       = "monitoring"
         every_query_is_answered(laptop)?;
         rules_are_evaluated(laptop)
     });
+}
+
+fn serve_web(backend: &Node) -> Result<Vec<WebServer>> {
+    let well = || Answer::Page("well".to_owned());
+    let vips = [IpAddr::from(INGRESS_VIP), IpAddr::from(INGRESS_VIP6)];
+    let servers = vips.into_iter().flat_map(|vip| {
+        let http = WebServer::http(backend, SocketAddr::new(vip, 80), well());
+        let certificate = Certificate::of(&["www.example.com"]);
+        let https = certificate.and_then(|certificate| {
+            WebServer::https(backend, SocketAddr::new(vip, 443), certificate, well())
+        });
+        [http, https]
+    });
+    servers.collect()
 }
 
 /// A token that may read.

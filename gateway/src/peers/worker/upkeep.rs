@@ -53,12 +53,14 @@ impl<S: Store> Worker<S> {
             self.record(&ended, &mut batch);
             self.unrecorded.push(ended);
         }
+        self.note_taken(&mut batch);
         self.end_invites(now, &mut batch);
         self.forget_lan_servers(plane.config(), now, &mut batch);
         self.forget_old(now, &mut batch);
         // What could not be done is tried again with the next look.
         if self.carry_out_own(&mut plane, batch, now).await {
             self.unrecorded.clear();
+            self.taken.clear();
         }
         drop(plane);
         self.looks = self.looks.wrapping_add(1);
@@ -270,6 +272,40 @@ impl<S: Store> Worker<S> {
                 lan_server = lan_server.name,
                 "its key is forgotten: the file has it no more"
             );
+        }
+    }
+
+    /// Write down which configurations were taken.
+    pub(super) async fn record_taken(&mut self) {
+        let plane = Arc::clone(&self.plane);
+        let mut plane = plane.lock().await;
+        let mut batch = Batch::default();
+        self.note_taken(&mut batch);
+        if self.carry_out_own(&mut plane, batch, now()).await {
+            self.taken.clear();
+        }
+    }
+
+    fn note_taken(&mut self, batch: &mut Batch) {
+        for taken in std::mem::take(&mut self.taken) {
+            let mut difference = Map::new();
+            let [from, to] = [&taken.from, &taken.to].map(|text| audit::sha256(text));
+            audit::note(&mut difference, "sha256", from, to);
+            audit::note(&mut difference, "reason", None::<String>, &taken.reason);
+            let apply = taken.apply.as_ref().map(|id| format!("applies/{id}"));
+            let entry = audit::seal(
+                self.state.audit_head(),
+                audit::Draft {
+                    at: taken.at,
+                    actor: taken.by.clone(),
+                    action: taken.act.name().to_owned(),
+                    resource: apply.unwrap_or_else(|| "configuration".to_owned()),
+                    request: None,
+                    difference,
+                },
+            );
+            self.make(Change::Audit(entry), batch);
+            self.taken.push(taken);
         }
     }
 

@@ -11,10 +11,12 @@
 //! | `request` | how the API asks |
 //! | `trial` | what there is to go back to, and what was well |
 //! | `record` | what a crash must not forget |
+//! | `journal` | who has taken what, for a log of changes |
 //! | `guard` | the process that goes back when there is no daemon |
 //! | `first` | with which configuration a start begins |
 mod first;
 pub mod guard;
+pub mod journal;
 pub mod record;
 pub mod request;
 mod trial;
@@ -41,6 +43,7 @@ use crate::{app, cli, cloudflare, resolve, simulation};
 
 pub use first::{First, first};
 use guard::Guard;
+use journal::{Act, BY_DAEMON, BY_SIGNAL, Journal, Taken};
 use record::{DIED, Entry, Record};
 use request::{Ask, Refusal};
 use trial::{Findings, Trial, Well};
@@ -72,6 +75,17 @@ pub struct Parts<P: Product> {
     pub record: Record,
     /// For status.
     pub latest: Latest,
+    /// Where it is kept who has taken what.
+    pub journal: Option<Journal>,
+}
+
+impl<P: Product> Parts<P> {
+    fn note(&self, taken: Taken) {
+        if let Some(journal) = &self.journal {
+            // Gone only when the daemon ends.
+            let _gone = journal.send(taken);
+        }
+    }
 }
 
 /// Takes configurations.
@@ -102,7 +116,16 @@ impl<P: Product> Applier<P> {
     /// Everything is in place. What was on trial when the last process ended counts as rolled back.
     pub async fn new(mut parts: Parts<P>) -> Self {
         let is_pending = |entry: &Entry| entry.rolled_back.is_none();
-        if parts.record.entry().is_some_and(is_pending) {
+        if let Some(entry) = parts.record.entry().filter(|entry| is_pending(entry)) {
+            parts.note(Taken {
+                at: Timestamp::now(),
+                by: BY_DAEMON.to_owned(),
+                act: Act::RollBack,
+                apply: Some(entry.id.to_string()),
+                from: entry.applied.as_str().into(),
+                to: entry.before.as_str().into(),
+                reason: Some(DIED.to_owned()),
+            });
             note_end(
                 parts.record.roll_back(DIED, Timestamp::now()),
                 &parts.record,
@@ -138,7 +161,9 @@ impl<P: Product> Applier<P> {
             ));
         }
         let wanted = self.read()?;
+        let from = Arc::clone(&self.parts.running);
         self.take(wanted, endpoints).await?;
+        self.note(BY_SIGNAL, Act::Reload, None, from, None);
         // Whoever reloads means this file, whatever became of it before.
         if let Err(error) = self.parts.record.clear() {
             let file = self.parts.record.file();
@@ -167,7 +192,7 @@ impl<P: Product> Applier<P> {
             Ask::RollBack { id } => {
                 self.on_trial(&id)?;
                 let reason = format!("{by} asked for it");
-                self.roll_back(&reason).await.map_err(Refusal::Failed)?;
+                self.roll_back(&reason, by).await.map_err(Refusal::Failed)?;
                 self.show().await.ok_or(Refusal::Nothing)
             }
         }
@@ -188,7 +213,7 @@ impl<P: Product> Applier<P> {
 
     /// Go back because nobody has confirmed; when that fails, again in a moment.
     pub async fn give_up(&mut self) {
-        if let Err(failure) = self.roll_back(LATE).await {
+        if let Err(failure) = self.roll_back(LATE, BY_DAEMON).await {
             error!(%failure, "can't go back to the configuration of before; it is tried again");
         }
     }
@@ -196,7 +221,7 @@ impl<P: Product> Applier<P> {
     /// The daemon ends. What is on trial must not stay in the kernel.
     pub async fn stop(&mut self) {
         if self.trial.is_some() {
-            if let Err(failure) = self.roll_back(DIED).await {
+            if let Err(failure) = self.roll_back(DIED, BY_DAEMON).await {
                 error!(%failure, "can't go back to the configuration of before; the next start will");
             }
         }
@@ -223,9 +248,11 @@ impl<P: Product> Applier<P> {
             let latest = self.latest().map(|apply| apply.id);
             return Err(Refusal::Pending(latest.unwrap_or_default()));
         }
+        let from = Arc::clone(&self.parts.running);
         let outcome = self.try_apply(within, endpoints).await;
         self.done(outcome.is_ok()).await;
         let apply = outcome.map_err(Refusal::Failed)?;
+        self.note(by, Act::Apply, Some(&apply.id), from, None);
         info!(id = apply.id, by, confirm_by = %apply.confirm_by, "configuration taken on trial");
         Ok(apply)
     }
@@ -298,17 +325,22 @@ impl<P: Product> Applier<P> {
             )))
         })?;
         let apply = self.end(ApplyState::Confirmed, None)?;
+        let running = Arc::clone(&self.parts.running);
+        self.note(by, Act::Confirm, Some(id), running, None);
         info!(id = apply.id, by, "configuration confirmed");
         Ok(apply)
     }
 
-    async fn roll_back(&mut self, reason: &str) -> Result<(), Failure> {
+    async fn roll_back(&mut self, reason: &str, by: &str) -> Result<(), Failure> {
         let Some(trial) = &mut self.trial else {
             return Ok(());
         };
         trial.put_off(Instant::now());
         let (before, endpoints) = (trial.before.clone(), trial.endpoints.clone());
+        let from = Arc::clone(&self.parts.running);
         self.take(before, &endpoints).await?;
+        let latest = self.latest().map(|apply| apply.id);
+        self.note(by, Act::RollBack, latest.as_deref(), from, Some(reason));
         self.parts.plane.lock().await.applies().count_rollback();
         self.look_again().await;
         note_end(
@@ -432,6 +464,19 @@ impl<P: Product> Applier<P> {
         self.resolve.abort();
         self.resolve = tokio::spawn(resolve::run(peers, control));
         Ok(())
+    }
+
+    /// What runs now was put in the place of `from`.
+    fn note(&self, by: &str, act: Act, apply: Option<&str>, from: Arc<str>, reason: Option<&str>) {
+        self.parts.note(Taken {
+            at: Timestamp::now(),
+            by: by.to_owned(),
+            act,
+            apply: apply.map(str::to_owned),
+            from,
+            to: Arc::clone(&self.parts.running),
+            reason: reason.map(str::to_owned),
+        });
     }
 
     /// Counted, and what was seen before does not count.
