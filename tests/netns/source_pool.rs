@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use shared::api::diagnosis::{Diagnosis, HopKind};
 use shared::api::plan::{Plan, PlanWarning};
 use tests::edge::{Instance, Setup};
 use tests::node::Node;
@@ -86,6 +87,21 @@ fn each_caller_has_one_address_of_the_lan_hosts_pool() {
         let wanted =
             [4, 5, 6, 7].map(|host| format!("ip address add 10.17.5.{host}/32 dev virbr-vip"));
         ensure!(remedies == wanted, "{told:?}");
+        let output = edge.lan_server.output(&["doctor", "--json"])?;
+        let diagnosis: Diagnosis = serde_json::from_slice(&output.stdout)?;
+        let names: Vec<&str> = diagnosis.faults.iter().map(|of| of.of.as_str()).collect();
+        ensure!(names == ["ingress", "stun", "iperf"], "{diagnosis:#?}");
+        for fault in &diagnosis.faults {
+            let is_it = fault
+                .evidence
+                .contains("10.17.5.4 of `source_ip` is no address of this host");
+            ensure!(fault.hop == HopKind::Route && is_it, "{fault:#?}");
+            let remedy = fault.remedy.as_ref();
+            ensure!(
+                remedy.is_some_and(|remedy| remedy.starts_with(&wanted[0])),
+                "{fault:#?}"
+            );
+        }
         for remedy in remedies {
             world.lan_host.run(&remedy.split(' ').collect::<Vec<_>>())?;
         }

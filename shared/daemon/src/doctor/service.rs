@@ -3,11 +3,12 @@ use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use shared::api::diagnosis::{Hop, HopKind, ProbeRequest};
+use shared::config::common::SourceIp;
 use shared::plan::Flow;
 use shared::plan::host::WayTo;
 
 use super::Scene;
-use super::hop::{failed, ok};
+use super::hop::{failed, ok, warning};
 use super::host::past_others;
 use super::visit::{self, Target};
 use crate::model::PublishModel;
@@ -128,6 +129,9 @@ fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
             remedy,
         );
     }
+    if let Some(stray) = stray(scene, publish) {
+        return stray;
+    }
     let visitors = visitors_of(publish);
     let of_it: Vec<Named> = paths
         .iter()
@@ -165,6 +169,27 @@ fn route(scene: &Scene, paths: &[Named], publish: &PublishModel) -> Hop {
             "see `ip route`; those of the tunnel are made by the daemon",
         ),
     }
+}
+
+/// An address that stands for callers and is not this host's: the service is called, and its answers go astray.
+fn stray(scene: &Scene, publish: &PublishModel) -> Option<Hop> {
+    let SourceIp::Pool(pool) = publish.source_ip else {
+        return None;
+    };
+    let told = routes::elsewhere(&scene.asked(), &scene.host);
+    let mut told = told
+        .iter()
+        .filter_map(|of| Some((of, of.subject.parse::<IpAddr>().ok()?)));
+    let (missing, address) = told.find(|(_, address)| pool.contains(*address))?;
+    let remedy = missing.remedy.clone().unwrap_or_default();
+    let remedy = format!("{remedy}\nand have it there after a restart of this host");
+    let evidence = without_name(&missing.text);
+    let name = &publish.name;
+    Some(if routes::is_asked_for(&scene.host, publish.vip, address) {
+        failed(HopKind::Route, name, evidence, remedy)
+    } else {
+        warning(HopKind::Route, name, evidence, remedy)
+    })
 }
 
 /// Of several services only the first is named there.

@@ -61,6 +61,11 @@ impl AddressRange {
         (self.last - self.first).saturating_add(1)
     }
 
+    /// Whether an address is one of them.
+    pub fn contains(self, address: IpAddr) -> bool {
+        Family::of(address) == self.family && (self.first..=self.last).contains(&number(address))
+    }
+
     /// Each of them.
     pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
         (self.first..=self.last).map(move |address| self.family.address(address))

@@ -1,4 +1,6 @@
 //! Routes that lead our packets elsewhere, and the kernel's own look at where packets come from.
+use std::net::IpAddr;
+
 use shared::api::plan::PlanWarning;
 use shared::config::common::SourceIp;
 use shared::plan::actual::{MAIN_TABLE, UNICAST};
@@ -80,11 +82,17 @@ pub(crate) fn elsewhere(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
                 continue;
             }
             let length = Family::of(address).bits();
+            let lost = match flow.destination {
+                Some(destination) if is_asked_for(host, destination, address) => {
+                    "to it find nobody"
+                }
+                Some(_) | None => "come back only if somebody routes them here",
+            };
             found.push(PlanWarning {
                 name: "source_address_missing".to_owned(),
                 subject,
                 text: format!(
-                    "{}: {address} of `source_ip` is no address of this host, so that answers come back only if somebody routes                      them here",
+                    "{}: {address} of `source_ip` is no address of this host: answers {lost}",
                     flow.name
                 ),
                 remedy: Some(format!("ip address add {address}/{length} dev {link}")),
@@ -94,8 +102,17 @@ pub(crate) fn elsewhere(asked: &Asked<'_>, host: &Host) -> Vec<PlanWarning> {
     found
 }
 
+/// Whether who is at `destination` asks his own network for the address, where only this host would answer.
+pub(crate) fn is_asked_for(host: &Host, destination: IpAddr, address: IpAddr) -> bool {
+    let (WayTo::By(there), WayTo::By(here)) = (host.way_to(destination), host.way_to(address))
+    else {
+        return false;
+    };
+    here.gateway.is_none() && here.link == there.link
+}
+
 /// The network that an address most likely lies in.
-fn network_of(address: std::net::IpAddr) -> ipnetwork::IpNetwork {
+fn network_of(address: IpAddr) -> ipnetwork::IpNetwork {
     let length = if address.is_ipv4() { 24 } else { 64 };
     let network = ipnetwork::IpNetwork::new(address, length);
     network

@@ -210,12 +210,22 @@ fn addresses_that_stand_for_callers_have_to_be_of_this_host() {
     host.routes.push(here);
     let told = routes::elsewhere(&case.asked(), &host);
     assert_eq!(names(&told), [("source_address_missing", "10.17.5.5")]);
+    let text = "visitors of ingress: 10.17.5.5 of `source_ip` is no address of this host: answers to it find nobody";
+    assert_eq!(told[0].text, text);
     assert_eq!(
         told[0].remedy.as_deref(),
         Some("ip address add 10.17.5.5/32 dev virbr-vip")
     );
-    case.expected.flows[0].source_ip = range("10.17.5.4", "10.17.5.4");
+    // In no network of the service's link: a router may send it here.
+    case.expected.flows[0].source_ip = range("192.0.2.4", "192.0.2.4");
     case.expected.flows.truncate(1);
+    let told = routes::elsewhere(&case.asked(), &host);
+    assert!(
+        told[0].text.ends_with("only if somebody routes them here"),
+        "{}",
+        told[0].text
+    );
+    case.expected.flows[0].source_ip = range("10.17.5.4", "10.17.5.4");
     assert_eq!(routes::elsewhere(&case.asked(), &host), []);
 }
 
