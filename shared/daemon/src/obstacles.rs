@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::api::plan::PlanWarning;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::datapath::Control;
@@ -17,6 +18,8 @@ use crate::reconcile::Kernel;
 
 /// How long a look is good for while nobody changes rules. All tables and routes of the host are read.
 const GOOD_FOR: Duration = Duration::from_secs(30);
+/// How long a change of ours may keep us from looking, which waits for the disk: the status must not wait for that.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How long it is in any case: on some hosts the rules never rest.
 const KEPT: Duration = Duration::from_secs(1);
 
@@ -50,8 +53,8 @@ impl<P: Product> Obstacles<P> {
         }
     }
 
-    /// What there is now, or was within the last half minute while no rule has changed. What can't be read stands in nobody's
-    /// way, as far as is known.
+    /// What there is now, or was within the last half minute while no rule has changed, or before a change of ours that is under
+    /// way. What can't be read stands in nobody's way, as far as is known.
     pub async fn now(&self) -> Arc<[PlanWarning]> {
         let mut last = self.last.lock().await;
         let generation = self.kernel.lock().await.nftables().generation().ok();
@@ -62,10 +65,14 @@ impl<P: Product> Obstacles<P> {
             KEPT
         };
         if age.is_none_or(|age| age >= good_for) {
-            let (found, error) = match self.look().await {
+            let Ok(plane) = timeout(PATIENCE, self.plane.lock()).await else {
+                return Arc::clone(&last.found);
+            };
+            let (found, error) = match self.look(&plane).await {
                 Ok(found) => (found, None),
                 Err(failure) => (Vec::new(), Some(failure.to_string())),
             };
+            drop(plane);
             if let Some(error) = error
                 .as_ref()
                 .filter(|&error| last.error.as_ref() != Some(error))
@@ -87,10 +94,9 @@ impl<P: Product> Obstacles<P> {
         self.last.lock().await.at = None;
     }
 
-    async fn look(&self) -> Result<Vec<PlanWarning>, Failure> {
+    async fn look(&self, plane: &Plane<P>) -> Result<Vec<PlanWarning>, Failure> {
         let device = self.control.status().await;
         let device = device.map_err(|error| Failure::other(&error))?;
-        let plane = self.plane.lock().await;
         let (settings, environment, model) = (plane.settings(), plane.environment(), plane.model());
         let asked = warnings::Asked {
             settings,

@@ -1,5 +1,5 @@
-//! Whether the daemon does what its configuration asks for, and whether that leads anywhere; looked at when somebody asks and at most once a second: who may
-//! ask without a token must not be able to keep the daemon busy.
+//! Whether the daemon does what its configuration asks for, and whether that leads anywhere; looked at when somebody asks and at
+//! most once a second: who may ask without a token must not be able to keep the daemon busy.
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
