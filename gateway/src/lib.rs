@@ -14,7 +14,7 @@
 //! | 5 | [`TransmitQueue`]: equal datagrams side by side | [`shared::offload::coalesce`]: packets of a flow become one super-packet |
 //! | 6 | [`shared_os::udp`] sends each run in one call | [`shared_os::tun`] writes it; the kernel undoes the DNAT and forwards it |
 //!
-//! The loop that drives the hops is [`shared_daemon::datapath`]. A packet that ends early has a [`DropReason`].
+//! The loop that drives the hops is the crate `shared_datapath`. A packet that ends early has a [`DropReason`].
 //!
 //! # A configuration's route
 //!

@@ -30,10 +30,10 @@ use std::io;
 
 use shared::model::InterfaceName;
 use shared::plan::Change;
+use shared_datapath::{self as datapath, Control, Datapath, StartError, WorkerError, WorkerGone};
 use shared_os::netlink::{self, Netlink, Noun, Watch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::datapath::{self, Control, Datapath, StartError, WorkerError, WorkerGone};
 use crate::policy::TUN_QUEUE_PACKETS;
 use crate::uapi::{self, Server};
 

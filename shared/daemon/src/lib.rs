@@ -7,7 +7,6 @@
 //! | [`product`] | what a binary brings: name, parser, policy |
 //! | [`model`], [`policy`] | the nouns and building blocks of a policy |
 //! | [`app`] | composition root of `run`: builds every part once, owns the order of shutdown |
-//! | [`datapath`] | the data plane: worker thread, TUN, UDP |
 //! | [`uapi`], [`bare`] | `wg show`, `wg set`, and the device that knows nothing else |
 //! | [`plane`] | configuration and members → model → kernel and device, or back |
 //! | [`apply`], [`applies`] | who takes configurations, for good or on trial; how often that worked |
@@ -36,7 +35,6 @@ pub mod apply;
 pub mod bare;
 pub mod cli;
 pub mod cloudflare;
-pub mod datapath;
 pub mod deviation;
 pub mod doctor;
 pub mod down;

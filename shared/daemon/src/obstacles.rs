@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::api::plan::PlanWarning;
+use shared_datapath::Control;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::datapath::Control;
 use crate::error::Failure;
 use crate::plan::{Running, warnings};
 use crate::plane::Plane;

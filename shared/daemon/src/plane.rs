@@ -8,11 +8,11 @@ use ipnetwork::IpNetwork;
 use shared::model::PublicKey;
 use shared::plan::Conflict;
 use shared::wg::{DeviceChange, PeerStatus};
+use shared_datapath::Control;
 use tokio::sync::{Mutex, watch};
 use tracing::error;
 
 use crate::applies::Applies;
-use crate::datapath::Control;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Environment, Model};

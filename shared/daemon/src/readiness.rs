@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use shared::api::probe::{Probe, ProbeState};
 use shared::wg::DeviceStatus;
+use shared_datapath::Control;
 use tokio::sync::{Mutex, watch};
 
-use crate::datapath::Control;
 use crate::drift::Record;
 use crate::error::chain;
 use crate::model::{Model, PeerKind, PeerModel};

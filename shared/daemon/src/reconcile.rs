@@ -10,11 +10,11 @@ use shared::config::common::Endpoint;
 use shared::model::{PresharedKey, PublicKey};
 use shared::plan::{Actual, Change, Changes, Conflict, Desired, Route, difference};
 use shared::wg::{AllowedIpChange, DeviceChange, PeerChange};
+use shared_datapath::Control;
 use shared_os::netlink::Netlink;
 use shared_os::sysctl::{self, Remembered, Restored};
 use tracing::{debug, info};
 
-use crate::datapath::Control;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 use crate::model::{Model, PeerModel, PresharedKeyFrom};

@@ -20,11 +20,11 @@ use shared::config::policy_test::{CallerName, Target};
 use shared::model::PublicKey;
 use shared::plan::ruleset::Family;
 use shared::wg::{DeviceStatus, PeerStatus};
+use shared_datapath::Control;
 use tokio::sync::{Mutex, Notify, watch};
 use tracing::warn;
 
 use crate::applies::Applies;
-use crate::datapath::Control;
 use crate::doctor::rounds::Rounds;
 use crate::error::Failure;
 use crate::history::{History, Window};

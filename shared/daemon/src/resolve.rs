@@ -8,9 +8,9 @@ use std::time::Duration;
 use shared::config::common::Endpoint;
 use shared::model::PublicKey;
 use shared::wg::{DeviceChange, PeerChange, PeerStatus};
+use shared_datapath::Control;
 use tracing::{info, warn};
 
-use crate::datapath::Control;
 use crate::model::PeerModel;
 
 /// How often peers are looked at.

@@ -38,9 +38,9 @@ use nft::foreign::Foreign;
 use shared::api::diagnosis::{Diagnosis, Hop, HopKind, ProbeRequest, Verdict};
 use shared::plan::Host;
 use shared::plan::desired::protocol;
+use shared_datapath::Control;
 use tokio::join;
 
-use crate::datapath::Control;
 use crate::model::{Environment, Model, PublishModel};
 use crate::plan::Running;
 use crate::plan::warnings::Asked;

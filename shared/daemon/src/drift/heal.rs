@@ -5,9 +5,9 @@ use std::time::Instant;
 use nft::Ownership;
 use shared::api::drift::Outcome;
 use shared::plan::{Change, Changes, Desired, Drift, DriftKind, Heals, difference, same_value};
+use shared_datapath::Control;
 use shared_os::sysctl;
 
-use crate::datapath::Control;
 use crate::error::{Failure, chain};
 use crate::fd_store;
 use crate::reconcile::Kernel;

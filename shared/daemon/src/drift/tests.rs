@@ -4,10 +4,10 @@ use std::process::Command;
 use shared::api::drift::Outcome;
 use shared::plan::ruleset::{Family, Ruleset, Set};
 use shared::plan::{Desired, DriftKind, Heals, Link, Route, Sysctl};
+use shared_datapath::{Config, Datapath, Limits};
 use shared_os::netns;
 
 use super::heal::Found;
-use crate::datapath::{Config, Datapath, Limits};
 use crate::reconcile::Kernel;
 
 const LINK: &str = "wg0";

@@ -3,9 +3,8 @@ use std::error::Error;
 
 use shared::uapi::Errno;
 use shared::wg::{DeviceChange, DeviceStatus};
+use shared_datapath::{ApplyError, Control};
 use shared_os::udp;
-
-use crate::datapath::{ApplyError, Control};
 
 /// The device that a socket is about.
 pub trait DeviceControl: Clone + Send + Sync + 'static {
