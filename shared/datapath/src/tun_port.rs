@@ -3,7 +3,8 @@ use std::io;
 use std::time::Instant;
 
 use shared::offload::{
-    self, Backlog, CoalesceKinds, Coalescer, Frame, Segments, SuperKind, Turn, VNET_HDR_LEN, Write,
+    self, Backlog, CoalesceKinds, Coalescer, Frame, SegmentError, Segments, SuperKind, Turn,
+    VNET_HDR_LEN, Write,
 };
 use shared_os::tun::{FRAME_BUFFER_LEN, Offload, Tun};
 
@@ -140,9 +141,13 @@ impl TunPort {
         coalescer.push(packet, kinds, |write| output.write(tun, write, now));
     }
 
-    /// Write a packet that need not wait, since nothing came with it and nothing waits.
-    pub(super) fn write_alone(&mut self, packet: &[u8], now: Instant) {
-        self.output.write(&self.tun, Write::alone(packet), now);
+    /// Write a packet, behind a virtio-net header of zeros, that need not wait, since nothing came with it and nothing
+    /// waits.
+    pub(super) fn write_alone(&mut self, frame: &[u8], now: Instant) {
+        let result = self.tun.write(frame);
+        self.output.counters.writes += 1;
+        let bytes = frame.len() - VNET_HDR_LEN;
+        self.output.count(1, bytes as u64, &result, now);
     }
 
     /// Write what still waits.
@@ -162,19 +167,23 @@ fn new_buffer() -> Box<[u8]> {
 }
 
 impl Output {
+    #[inline]
     fn segments<'a>(
         &mut self,
         frame: &'a mut [u8],
         length: usize,
         now: Instant,
     ) -> Result<Segments<'a>, ReadError> {
-        offload::segments(frame, length).map_err(|error| {
-            self.counters.frames_malformed += 1;
-            if let Some(suppressed) = self.log.allow(now) {
-                tracing::warn!(%error, suppressed, "frame from TUN dropped");
-            }
-            ReadError::Passed
-        })
+        offload::segments(frame, length).map_err(|error| self.drop_frame(error, now))
+    }
+
+    #[cold]
+    fn drop_frame(&mut self, error: SegmentError, now: Instant) -> ReadError {
+        self.counters.frames_malformed += 1;
+        if let Some(suppressed) = self.log.allow(now) {
+            tracing::warn!(%error, suppressed, "frame from TUN dropped");
+        }
+        ReadError::Passed
     }
 
     fn judge_read_error(&mut self, error: io::Error, now: Instant) -> ReadError {
@@ -195,7 +204,7 @@ impl Output {
     fn write(&mut self, tun: &Tun, mut write: Write<'_>, now: Instant) {
         self.counters.writes += 1;
         let (header, packet) = write.frame();
-        let result = tun.write(header, packet);
+        let result = tun.write_behind(header, packet);
         let (packets, bytes) = (write.packet_count() as u64, write.packet_bytes() as u64);
         match (&result, write.kind()) {
             (Err(error), Some(kind)) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -218,7 +227,7 @@ impl Output {
         };
         while let Some(packet) = segments.next_packet() {
             let bytes = packet.buffer.get(..packet.length).unwrap_or_default();
-            let result = tun.write(&[0; VNET_HDR_LEN], bytes);
+            let result = tun.write_behind(&[0; VNET_HDR_LEN], bytes);
             self.count(1, bytes.len() as u64, &result, now);
         }
     }

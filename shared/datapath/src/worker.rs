@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shared::model::InterfaceName;
-use shared::offload::Segments;
+use shared::offload::{Segments, VNET_HDR_LEN};
 use shared::wg::{Device, DeviceChange, DeviceStatus, PacketBuffer, PeerStatus, TransmitQueue};
 use shared_os::clock::PacketClock;
 use shared_os::sys::poll::Poller;
@@ -142,10 +142,10 @@ impl Worker {
             if read != Read::More {
                 self.send_datagrams();
             }
-            let more_due = self.handle_timers(now);
+            let due = self.handle_timers(now);
             let fruitless = ready.has_packets() && !received && read == Read::Nothing;
             self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
-            ready = self.wait(more_due || read == Read::More, now)?;
+            ready = self.wait(read == Read::More, due, now)?;
         }
     }
 
@@ -316,28 +316,36 @@ impl Worker {
 
     fn receive_datagrams(&mut self, ready: Ready, now: Instant) -> bool {
         let mut any = false;
+        if ready.udp4 {
+            any |= self.receive(Family::Ipv4, now);
+        }
+        if ready.udp6 {
+            any |= self.receive(Family::Ipv6, now);
+        }
+        any
+    }
+
+    #[inline(never)] // one for both
+    fn receive(&mut self, family: Family, now: Instant) -> bool {
         let most = if now >= self.network_silent_from {
             udp::Most::One
         } else {
             udp::Most::Batch
         };
-        let families = [(Family::Ipv4, ready.udp4), (Family::Ipv6, ready.udp6)];
-        for (family, _) in families.into_iter().filter(|(_, ready)| *ready) {
-            match self.udp.receive(family, most, &mut self.received) {
-                Ok(true) => {
-                    any = true;
-                    self.network_silent_from = now + SILENCE;
-                    self.handle_received(now);
+        match self.udp.receive(family, most, &mut self.received) {
+            Ok(true) => {
+                self.network_silent_from = now + SILENCE;
+                self.handle_received(now);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                if let Some(suppressed) = self.log.allow(now) {
+                    tracing::warn!(%error, ?family, suppressed, "receiving datagrams failed");
                 }
-                Ok(false) => {}
-                Err(error) => {
-                    if let Some(suppressed) = self.log.allow(now) {
-                        tracing::warn!(%error, ?family, suppressed, "receiving datagrams failed");
-                    }
-                }
+                false
             }
         }
-        any
     }
 
     fn handle_received(&mut self, now: Instant) {
@@ -362,10 +370,12 @@ impl Worker {
                 {
                     tracing::trace!(?reason, remote = %path.remote, "datagram dropped");
                 }
-                match inbound.take() {
-                    Some(packet) if alone => tun.write_alone(packet, now),
-                    Some(packet) => tun.write(packet, now),
-                    None => {}
+                if alone {
+                    if let Some(frame) = inbound.take_behind_zeros(VNET_HDR_LEN) {
+                        tun.write_alone(frame, now);
+                    }
+                } else if let Some(packet) = inbound.take() {
+                    tun.write(packet, now);
                 }
             }
         }
@@ -437,28 +447,38 @@ impl Worker {
 
     // 5. Timers
 
-    /// Returns whether more is due: the device does a bounded amount per call.
-    fn handle_timers(&mut self, now: Instant) -> bool {
-        if self.device.poll_timeout().is_none_or(|(at, _)| at > now) {
-            return false;
+    /// Returns when it wants to be called again; in the past if more is due, for the device does a bounded amount per call.
+    fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
+        let (due, _) = self.device.poll_timeout()?;
+        if due > now {
+            return Some(due);
         }
+        self.handle_due_timers(now)
+    }
+
+    #[cold] // beside the packets
+    fn handle_due_timers(&mut self, now: Instant) -> Option<Instant> {
         self.device.handle_timeout(&mut self.outbound, now);
         self.send_datagrams();
-        self.device.poll_timeout().is_some_and(|(at, _)| at <= now)
+        self.device.poll_timeout().map(|(due, _)| due)
     }
 
     // 6. Sleep
 
-    fn wait(&mut self, busy: bool, now: Instant) -> Result<Ready, WorkerError> {
+    fn wait(
+        &mut self,
+        busy: bool,
+        due: Option<Instant>,
+        now: Instant,
+    ) -> Result<Ready, WorkerError> {
         if self.fruitless >= FRUITLESS_ROUNDS {
             thread::sleep(FRUITLESS_SLEEP);
         }
-        let timeout = if busy {
-            Some(Duration::ZERO)
-        } else {
-            self.device
-                .poll_timeout()
-                .map(|(at, _)| at.saturating_duration_since(now).max(SHORTEST_WAIT))
+        let timeout = match due {
+            _ if busy => Some(Duration::ZERO),
+            Some(due) if due <= now => Some(Duration::ZERO),
+            Some(due) => Some((due - now).max(SHORTEST_WAIT)),
+            None => None,
         };
         let ready = self.poller.wait(timeout);
         let [tun, udp4, udp6, commands] =

@@ -177,11 +177,17 @@ impl Device {
     }
 
     /// Give a peer an engine if it has none and we have a key.
+    #[inline]
     pub(super) fn ensure_engine(&mut self, slot: PeerSlot) {
-        let (Some(peer), Some(identity)) = (self.peers.get_mut(slot), &self.identity) else {
-            return;
-        };
-        if !peer.has_engine() {
+        if self.peers.get(slot).is_some_and(|peer| !peer.has_engine()) {
+            self.make_engine(slot);
+        }
+    }
+
+    #[cold] // beside the packets: it has a frame of pages on the stack
+    #[inline(never)]
+    fn make_engine(&mut self, slot: PeerSlot) {
+        if let (Some(peer), Some(identity)) = (self.peers.get_mut(slot), &self.identity) {
             peer.make_engine(&identity.noise, self.indices.allocate(slot));
         }
     }

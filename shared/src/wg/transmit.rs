@@ -74,6 +74,11 @@ impl Run {
     pub const fn segments(&self) -> usize {
         (self.range.end - self.range.start).div_ceil(self.stride)
     }
+
+    /// Whether it is one datagram and no more.
+    pub const fn is_one_datagram(&self) -> bool {
+        self.range.end - self.range.start == self.stride
+    }
 }
 
 /// A reused buffer of datagrams in the order in which they were made.

@@ -103,7 +103,7 @@ impl Kernel {
         let bytes = bytes::build(packet, is_answer, token);
         let input = self.links.iter().find(|tun| tun.name() == link);
         let input = input.with_context(|| format!("no link {link}"))?;
-        input.write(&[0; VNET_HDR_LEN], &bytes)?;
+        input.write_behind(&[0; VNET_HDR_LEN], &bytes)?;
         let mut seen = Vec::new();
         for tun in &self.links {
             while let Some(frame) = read(|buffer| tun.read(buffer), &mut self.buffer)? {

@@ -280,7 +280,7 @@ fn send(socket: &UdpSocket, datagrams: &[u8]) -> Result<()> {
 /// Write a frame, as often as it takes while TUN's queue is full.
 fn write(tun: &Tun, frame: &[u8]) -> Result<()> {
     loop {
-        match tun.write(frame, &[]) {
+        match tun.write(frame) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.raw_os_error() == Some(Errno::EBADFD as i32) => {
                 return Err(error.into());

@@ -207,7 +207,13 @@ impl Tun {
     }
 
     /// Write one frame: its virtio-net header and the packet.
-    pub fn write(&self, header: &[u8], packet: &[u8]) -> io::Result<()> {
+    pub fn write(&self, frame: &[u8]) -> io::Result<()> {
+        rustix::io::write(&self.file, frame)?;
+        Ok(())
+    }
+
+    /// Write one frame whose header stands elsewhere.
+    pub fn write_behind(&self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         let parts = [IoSlice::new(header), IoSlice::new(packet)];
         rustix::io::writev(&self.file, &parts)?;
         Ok(())

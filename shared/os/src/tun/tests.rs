@@ -111,7 +111,9 @@ fn reading_an_idle_link_would_block_and_writing_to_a_downed_one_is_an_io_error()
         let empty = tun.read(&mut buffer).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         let packet = [0x45; 40];
-        let down = tun.write(&VnetHdr::PLAIN.to_bytes(), &packet).unwrap_err();
+        let down = tun
+            .write_behind(&VnetHdr::PLAIN.to_bytes(), &packet)
+            .unwrap_err();
         assert_eq!(down.raw_os_error(), Some(libc::EIO));
     });
 }

@@ -105,7 +105,7 @@ impl ReceiveBuffers {
 
     /// Whether the last [`Sockets::receive`] received one datagram and no more.
     pub fn is_one_datagram(&self) -> bool {
-        matches!(&*self.messages, [only] if only.datagrams() <= 1)
+        matches!(&*self.messages, [only] if only.range.len() <= only.stride)
     }
 
     /// What the last [`Sockets::receive`] received.

@@ -69,7 +69,7 @@ impl Sockets {
     pub fn send_first(&mut self, queue: &TransmitQueue, runs: usize) -> Option<IpAddr> {
         let runs = queue.runs().get(..runs).unwrap_or_default();
         match runs {
-            [run] if run.segments() == 1 && self.send_alone(run, queue.bytes()) => None,
+            [run] if run.is_one_datagram() && self.send_alone(run, queue.bytes()) => None,
             _ => self.send_runs(runs, queue.bytes()),
         }
     }

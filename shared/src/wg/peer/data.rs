@@ -172,9 +172,7 @@ impl Peer {
         out: &mut TransmitQueue,
         now: Instant,
     ) -> bool {
-        if self.endpoint != Some(path) {
-            self.endpoint = Some(path);
-        }
+        self.endpoint = Some(path); // to see whether it is another one would take longer
         self.authentic_message_received(length, now);
         if opened != Opened::Keepalive {
             self.data_received(now);

@@ -208,9 +208,8 @@ impl Peer {
 
     fn data_sent(&mut self, now: Instant) {
         if !self.timers.is_set(Timer::NoAnswer) {
-            let jitter = self.timers.jitter();
-            self.timers
-                .set(Timer::NoAnswer, now + NO_ANSWER_TIMEOUT + jitter);
+            let timeout = NO_ANSWER_TIMEOUT + self.timers.jitter();
+            self.timers.set(Timer::NoAnswer, now + timeout);
         }
     }
 
