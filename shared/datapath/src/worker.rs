@@ -63,7 +63,7 @@ pub(super) struct Worker {
     udp: Sockets,
     /// What the sockets were bound with.
     options: udp::Options,
-    poller: Poller<4>,
+    poller: Poller<5>,
     received: ReceiveBuffers,
     inbound: PacketBuffer,
     outbound: TransmitQueue,
@@ -143,6 +143,9 @@ impl Worker {
                 self.send_datagrams();
             }
             let due = self.handle_timers(now);
+            if self.udp.take_direct_changed() {
+                self.wait_for_other_sockets()?;
+            }
             let fruitless = ready.has_packets() && !received && read == Read::Nothing;
             self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
             ready = self.wait(read == Read::More, due, now)?;
@@ -269,7 +272,7 @@ impl Worker {
     }
 
     /// Sockets as the options say, and what waits for them.
-    fn bind(&self) -> Result<(Sockets, Poller<4>), BindError> {
+    fn bind(&self) -> Result<(Sockets, Poller<5>), BindError> {
         let udp = Sockets::bind(self.options)?;
         let poller = self.poller_with(&udp);
         let poller = poller.map_err(|source| BindError::Wait {
@@ -279,8 +282,15 @@ impl Worker {
         Ok((udp, poller))
     }
 
+    #[cold]
+    fn wait_for_other_sockets(&mut self) -> Result<(), WorkerError> {
+        let poller = self.poller_with(&self.udp);
+        self.poller = poller.map_err(|error| WorkerError::Wait(Arc::new(error)))?;
+        Ok(())
+    }
+
     /// What waits for everything that is to be looked at, with these sockets.
-    fn poller_with(&self, udp: &Sockets) -> io::Result<Poller<4>> {
+    fn poller_with(&self, udp: &Sockets) -> io::Result<Poller<5>> {
         let open = !self.closed;
         let tun = (open && !self.without_link).then_some(&self.tun);
         poller(tun, open.then_some(udp), &self.commands)
@@ -322,16 +332,33 @@ impl Worker {
         if ready.udp6 {
             any |= self.receive(Family::Ipv6, now);
         }
+        if ready.direct {
+            any |= self.receive_direct(now);
+        }
         any
     }
 
-    #[inline(never)] // one for both
-    fn receive(&mut self, family: Family, now: Instant) -> bool {
-        let most = if now >= self.network_silent_from {
+    fn receive_direct(&mut self, now: Instant) -> bool {
+        let most = self.most(now);
+        let received = self.udp.receive_direct(most, &mut self.received);
+        if received {
+            self.network_silent_from = now + SILENCE;
+            self.handle_received(now);
+        }
+        received
+    }
+
+    fn most(&self, now: Instant) -> udp::Most {
+        if now >= self.network_silent_from {
             udp::Most::One
         } else {
             udp::Most::Batch
-        };
+        }
+    }
+
+    #[inline(never)] // one for both families
+    fn receive(&mut self, family: Family, now: Instant) -> bool {
+        let most = self.most(now);
         match self.udp.receive(family, most, &mut self.received) {
             Ok(true) => {
                 self.network_silent_from = now + SILENCE;
@@ -481,13 +508,14 @@ impl Worker {
             None => None,
         };
         let ready = self.poller.wait(timeout);
-        let [tun, udp4, udp6, commands] =
+        let [tun, udp4, udp6, commands, direct] =
             ready.map_err(|error| WorkerError::Wait(Arc::new(error)))?;
         Ok(Ready {
             tun,
             udp4,
             udp6,
             commands,
+            direct,
         })
     }
 }
@@ -497,12 +525,13 @@ fn poller(
     tun: Option<&TunPort>,
     udp: Option<&Sockets>,
     commands: &Commands,
-) -> io::Result<Poller<4>> {
+) -> io::Result<Poller<5>> {
     Poller::new([
         tun.map(|tun| tun.tun().as_fd()),
         udp.and_then(|udp| udp.fd(Family::Ipv4)),
         udp.and_then(|udp| udp.fd(Family::Ipv6)),
         Some(commands.event.as_fd()),
+        udp.and_then(Sockets::direct_fd),
     ])
 }
 
@@ -513,6 +542,8 @@ struct Ready {
     udp4: bool,
     udp6: bool,
     commands: bool,
+    /// The socket that one line has for itself.
+    direct: bool,
 }
 
 impl Ready {
@@ -521,6 +552,7 @@ impl Ready {
         udp4: true,
         udp6: true,
         commands: true,
+        direct: true,
     };
 
     const COMMANDS: Self = Self {
@@ -528,10 +560,11 @@ impl Ready {
         udp4: false,
         udp6: false,
         commands: true,
+        direct: false,
     };
 
     const fn has_packets(self) -> bool {
-        self.tun || self.udp4 || self.udp6
+        self.tun || self.udp4 || self.udp6 || self.direct
     }
 }
 

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use shared::offload::CoalesceKinds;
+use shared::wg::DeviceChange;
 use shared::wg::transmit::MAX_DATAGRAM;
 use shared_os::tun::Offload;
 use shared_os::udp::SendRung;
@@ -204,5 +205,43 @@ fn tunnel_carries_tcp_and_udp_unchanged_on_every_rung_of_udp() {
             counters.udp.rx_merged, 0,
             "a veth merges nothing by itself, and GRO is off where the peer segments"
         );
+    }
+}
+
+/// Echo requests one by one: every one is answered.
+fn ping_one_by_one(from: &Node, to: &str) {
+    let output = from.host.sh(&format!("ping -c 80 -i 0.005 -W 5 {to}"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("80 received"), "{said}");
+}
+
+#[test]
+fn line_of_single_packets_goes_on_when_an_end_moves_to_another_port_or_address() {
+    let limits = Limits::default();
+    let Some(world) = World::new(limits, limits) else {
+        return;
+    };
+    let (near, far) = (&world.near, &world.far);
+    ping_one_by_one(near, "10.9.0.2");
+    let moved = DeviceChange {
+        listen_port: Some(51_999),
+        ..DeviceChange::default()
+    };
+    wait_for(far.control.apply(moved)).unwrap();
+    ping_one_by_one(far, "10.9.0.1");
+    ping_one_by_one(near, "fd09::2");
+    far.host.sh(
+        "ip address add 192.0.2.22/24 dev veth; ip address delete 192.0.2.2/24 dev veth; \
+         ip address replace 192.0.2.22/24 dev veth",
+    );
+    ping_one_by_one(far, "10.9.0.1");
+    ping_one_by_one(near, "10.9.0.2");
+    let status = wait_for(near.control.status()).unwrap();
+    let endpoint = status.peers[0].endpoint.unwrap();
+    assert_eq!(endpoint, SocketAddr::from(([192, 0, 2, 22], 51_999)));
+    for node in [near, far] {
+        let counters = wait_for(node.control.counters()).unwrap();
+        assert_eq!(counters.udp.tx_errors, 0, "{counters:?}");
+        assert_eq!(dropped(&counters), []);
     }
 }

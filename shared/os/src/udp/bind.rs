@@ -105,7 +105,9 @@ impl Sockets {
         Ok(Self {
             ipv4: ipv4.map(|(socket, _)| socket),
             ipv6: ipv6.map(|(socket, _)| socket),
-            port,
+            direct: None,
+            direct_changed: false,
+            options: Options { port, ..options },
             counters: Counters::default(),
             alone: Alone::default(),
             outgoing: Vec::with_capacity(SEND_BATCH),
@@ -114,7 +116,11 @@ impl Sockets {
     }
 
     /// Change the mark of outgoing datagrams.
-    pub fn set_fwmark(&self, fwmark: u32) -> Result<(), BindError> {
+    pub fn set_fwmark(&mut self, fwmark: u32) -> Result<(), BindError> {
+        self.options.fwmark = fwmark;
+        if self.direct.is_some() {
+            self.drop_direct();
+        }
         for socket in [&self.ipv4, &self.ipv6].into_iter().flatten() {
             set_mark(socket.fd.as_fd(), fwmark)?;
         }
@@ -146,18 +152,39 @@ impl Socket {
 }
 
 impl Family {
-    const fn number(self) -> libc::c_int {
+    pub(super) const fn number(self) -> libc::c_int {
         match self {
             Self::Ipv4 => libc::AF_INET,
             Self::Ipv6 => libc::AF_INET6,
         }
     }
 
-    fn any(self, port: u16) -> SocketAddr {
+    pub(super) fn any(self, port: u16) -> SocketAddr {
         match self {
             Self::Ipv4 => (Ipv4Addr::UNSPECIFIED, port).into(),
             Self::Ipv6 => (Ipv6Addr::UNSPECIFIED, port).into(),
         }
+    }
+
+    /// Those of a connected socket: where its datagrams come from and go to is known.
+    pub(super) fn prepare_connected(self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let ipv4 = libc::IPPROTO_IP;
+        let ipv6 = libc::IPPROTO_IPV6;
+        let settings: &[(libc::c_int, libc::c_int, libc::c_int)] = match self {
+            Self::Ipv4 => &[
+                (ipv4, libc::IP_RECVTOS, 1),
+                (ipv4, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+            ],
+            Self::Ipv6 => &[
+                (ipv6, libc::IPV6_V6ONLY, 1),
+                (ipv6, libc::IPV6_RECVTCLASS, 1),
+                (ipv6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+            ],
+        };
+        for &(level, option, value) in settings {
+            set_option(socket, level, option, value)?;
+        }
+        Ok(())
     }
 
     /// Settings without which datagrams could not be told apart or answered rightly.
@@ -220,7 +247,7 @@ fn bound_port(fd: OwnedFd) -> io::Result<(OwnedFd, u16)> {
     Ok((socket.into(), port))
 }
 
-fn set_mark(socket: BorrowedFd<'_>, fwmark: u32) -> Result<(), BindError> {
+pub(super) fn set_mark(socket: BorrowedFd<'_>, fwmark: u32) -> Result<(), BindError> {
     set_option(
         socket,
         libc::SOL_SOCKET,
@@ -238,7 +265,7 @@ fn set_mark(socket: BorrowedFd<'_>, fwmark: u32) -> Result<(), BindError> {
 
 /// As much as allowed: beyond `net.core.{r,w}mem_max` only with `CAP_NET_ADMIN`. Smaller ones lose datagrams in bursts,
 /// but work.
-fn enlarge_buffers(socket: BorrowedFd<'_>) {
+pub(super) fn enlarge_buffers(socket: BorrowedFd<'_>) {
     for (force, plain) in [
         (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
         (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
@@ -251,7 +278,7 @@ fn enlarge_buffers(socket: BorrowedFd<'_>) {
 }
 
 /// Try what is allowed. Segmentation is known since 4.18; the option without a size changes nothing.
-fn probe(socket: BorrowedFd<'_>, limits: Limits) -> SocketOffloads {
+pub(super) fn probe(socket: BorrowedFd<'_>, limits: Limits) -> SocketOffloads {
     let segmented = limits.send == SendRung::Segmented
         && set_option(socket, SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
     let send = if segmented {

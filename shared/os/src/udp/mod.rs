@@ -3,10 +3,13 @@
 //! Two sockets, because addresses and control messages of a socket for both would be IPv6 with mapped addresses.
 //! Everything goes in batches: [`Sockets::receive`] takes what `UDP_GRO` has merged, [`Sockets::send`] hands over runs of
 //! equal datagrams for `UDP_SEGMENT`, and goes down a ladder where the kernel or a network card can't do that.
+//!
+//! A line that carries datagrams one by one has a third one for itself (`direct.rs`).
 pub(crate) mod address;
 mod bind;
 mod connected;
 pub(crate) mod control;
+mod direct;
 mod receive;
 mod send;
 
@@ -138,7 +141,11 @@ struct Socket {
 pub struct Sockets {
     ipv4: Option<Socket>,
     ipv6: Option<Socket>,
-    port: u16,
+    /// For the line that carries datagrams one by one, if there is one.
+    direct: Option<direct::Direct>,
+    /// There is another one, or none any more.
+    direct_changed: bool,
+    options: Options,
     counters: Counters,
     alone: send::Alone,
     outgoing: Vec<Outgoing>,
@@ -149,7 +156,7 @@ pub struct Sockets {
 impl Sockets {
     /// Port of both sockets.
     pub const fn port(&self) -> u16 {
-        self.port
+        self.options.port
     }
 
     /// What the socket can do; `None` when there is none, as IPv6 where the kernel has it switched off.
@@ -170,6 +177,24 @@ impl Sockets {
     /// The descriptor to wait for.
     pub fn fd(&self, family: Family) -> Option<BorrowedFd<'_>> {
         self.socket(family).map(|socket| socket.fd.as_fd())
+    }
+
+    /// The descriptor of the socket that one line has for itself, if there is one.
+    pub fn direct_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.direct.as_ref().map(|direct| direct.fd.as_fd())
+    }
+
+    /// Whether [`direct_fd`](Self::direct_fd) has changed since the last call.
+    pub const fn take_direct_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.direct_changed, false)
+    }
+
+    /// It gets another one when as many datagrams have gone without.
+    #[cold]
+    fn drop_direct(&mut self) {
+        self.direct = None;
+        self.direct_changed = true;
+        self.alone.times = 0;
     }
 
     const fn socket(&self, family: Family) -> Option<&Socket> {

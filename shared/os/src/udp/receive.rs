@@ -1,7 +1,7 @@
 //! Receiving: as many buffers per call as there are, each with all datagrams that the kernel has merged.
 use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use shared::wg::{Ecn, Path};
 
@@ -42,17 +42,21 @@ struct Message {
 
 impl Message {
     /// What came in the buffer with this number; `None` for what came truncated, or from nowhere.
-    fn read(number: usize, incoming: &Incoming) -> Option<Self> {
+    fn read(number: usize, incoming: &Incoming, known: Option<Path>) -> Option<Self> {
         if incoming.truncated {
             return None;
         }
         let told = control::decode(&incoming.control);
         let start = number * BUFFER_LEN;
-        Some(Self {
-            path: Path {
+        let path = match known {
+            Some(path) => path,
+            None => Path {
                 remote: address::decode(&incoming.address)?,
                 local: told.local,
             },
+        };
+        Some(Self {
+            path,
             ecn: told.ecn,
             range: start..start + incoming.length,
             stride: told.segment_size.unwrap_or(incoming.length).max(1),
@@ -138,7 +142,7 @@ impl Sockets {
         };
         match received {
             Ok(received) => {
-                self.read(received, buffers);
+                self.read(received, buffers, None);
                 Ok(received > 0)
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
@@ -151,11 +155,36 @@ impl Sockets {
         }
     }
 
-    fn read(&mut self, received: usize, buffers: &mut ReceiveBuffers) {
+    /// The same from the socket that one line has for itself. An error is the end of that socket and of nothing else.
+    pub fn receive_direct(&mut self, most: Most, buffers: &mut ReceiveBuffers) -> bool {
+        buffers.messages.clear();
+        let Some(direct) = &self.direct else {
+            return false;
+        };
+        let (socket, path) = (direct.fd.as_fd(), direct.path);
+        let received = match most {
+            Most::One => buffers.receive_one(socket),
+            Most::Batch => recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN),
+        };
+        match received {
+            Ok(received) => {
+                self.read(received, buffers, Some(path));
+                received > 0
+            }
+            Err(error) => {
+                if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
+                    self.drop_direct();
+                }
+                false
+            }
+        }
+    }
+
+    fn read(&mut self, received: usize, buffers: &mut ReceiveBuffers, known: Option<Path>) {
         let counters = &mut self.counters;
         for (number, incoming) in buffers.incoming.iter().take(received).enumerate() {
             counters.rx_truncated += u64::from(incoming.truncated);
-            let Some(message) = Message::read(number, incoming) else {
+            let Some(message) = Message::read(number, incoming, known) else {
                 continue;
             };
             let datagrams = message.datagrams() as u64;

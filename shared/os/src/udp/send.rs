@@ -1,6 +1,7 @@
 //! Sending.
 //!
-//! A datagram that is alone goes at once ([`Sockets::send_alone`]), and if that fails, like all others:
+//! A datagram that is alone goes at once ([`Sockets::send_alone`]), by the line's own socket if it has one (`direct.rs`), and if
+//! that fails, like all others:
 //!
 //! 1. [`Sockets::send_runs`] walks over the runs of a queue with a [`Position`];
 //! 2. [`Sockets::fill`] turns the next ones to the same socket into messages, as large as its [`SendRung`] allows;
@@ -16,6 +17,7 @@ use shared::wg::transmit::Run;
 use shared::wg::{Ecn, Path, TransmitQueue};
 
 use super::control::{self, Tell};
+use super::direct::{self, ALONE_BEFORE, Direct};
 use super::{Family, SendRung, Sockets, address};
 use crate::sys::message::{Outgoing, SEND_BATCH, sendmmsg, sendmsg};
 use crate::sys::poll;
@@ -41,6 +43,8 @@ pub(crate) struct Position {
 pub(crate) struct Alone {
     /// Where to and with which ECN bits.
     of: Option<(Path, Ecn)>,
+    /// How many like it went before it.
+    pub(super) times: u32,
     message: Outgoing,
 }
 
@@ -79,9 +83,24 @@ impl Sockets {
     /// sent; if not, what to do about it is decided elsewhere.
     fn send_alone(&mut self, run: &Run, bytes: &[u8]) -> bool {
         let (path, ecn) = (run.path, run.ecn);
-        if self.alone.of != Some((path, ecn)) {
+        if let Some(direct) = &self.direct {
+            if direct.path == path && ecn == Ecn::NotEct {
+                if direct.send(bytes.get(run.range.clone()).unwrap_or_default()) {
+                    self.count_alone(run);
+                    return true;
+                }
+                self.drop_direct();
+            }
+        }
+        if self.alone.of == Some((path, ecn)) {
+            self.alone.times = self.alone.times.saturating_add(1);
+            if self.alone.times == ALONE_BEFORE && ecn == Ecn::NotEct {
+                self.connect_direct(path);
+            }
+        } else {
             self.alone = Alone {
                 of: Some((path, ecn)),
+                times: 0,
                 message: message(run, false, 0..0, None),
             };
         }
@@ -92,10 +111,33 @@ impl Sockets {
         if sendmsg(socket.fd.as_fd(), &self.alone.message, bytes).is_err() {
             return false;
         }
+        self.count_alone(run);
+        true
+    }
+
+    const fn count_alone(&mut self, run: &Run) {
         self.counters.tx_calls += 1;
         self.counters.tx_datagrams += 1;
-        self.counters.tx_bytes += run.range.len() as u64;
-        true
+        self.counters.tx_bytes += (run.range.end - run.range.start) as u64;
+    }
+
+    /// Give the line that the last datagrams went on alone a socket; that of another line, which is in the way, goes first.
+    #[cold]
+    fn connect_direct(&mut self, path: Path) {
+        if !direct::fits(&path) {
+            return;
+        }
+        self.direct_changed |= self.direct.take().is_some();
+        let Some(beside) = self.socket(Family::of(path.remote)) else {
+            return;
+        };
+        match Direct::connect(beside, path, self.options) {
+            Ok(direct) => {
+                self.direct = Some(direct);
+                self.direct_changed = true;
+            }
+            Err(error) => tracing::debug!(%error, remote = %path.remote, "no socket of its own"),
+        }
     }
 
     fn send_runs(&mut self, runs: &[Run], bytes: &[u8]) -> Option<IpAddr> {

@@ -356,3 +356,147 @@ fn sockets_wait_for_packets_without_reading() {
         assert_eq!(ready, [true, false, false]);
     });
 }
+
+/// Two lines between which so many datagrams went that each end has a socket for it, and the path of each.
+fn direct_pair(near: &str, far: &str) -> [(Sockets, Path); 2] {
+    let ends = [sockets(Limits::default()), sockets(Limits::default())];
+    let paths = [
+        from(to(far, ends[1].port()), near),
+        from(to(near, ends[0].port()), far),
+    ];
+    let [near, far] = ends;
+    let mut ends = [(near, paths[0]), (far, paths[1])];
+    for (sockets, path) in &mut ends {
+        for _ in 0..=direct::ALONE_BEFORE {
+            assert!(sockets.direct_fd().is_none());
+            sockets.send(&queue(&[(*path, Ecn::NotEct, 10)]));
+        }
+        assert!(sockets.take_direct_changed());
+        assert!(sockets.direct_fd().is_some());
+    }
+    ends
+}
+
+/// Everything that arrives at the socket that a line has for itself.
+fn receive_direct(sockets: &mut Sockets) -> Arrived {
+    let mut buffers = ReceiveBuffers::default();
+    let mut arrived = Vec::new();
+    for most in [Most::One, Most::Batch].into_iter().cycle() {
+        if !sockets.receive_direct(most, &mut buffers) {
+            return arrived;
+        }
+        for received in buffers.received() {
+            let datagrams = received.datagrams().map(<[u8]>::to_vec).collect();
+            arrived.push((received.path, received.ecn, datagrams));
+        }
+    }
+    arrived
+}
+
+#[test]
+fn line_of_single_datagrams_has_a_socket_of_its_own_and_others_are_heard_beside_it() {
+    netns::run(|| {
+        for (family, near, far, other) in [
+            (Family::Ipv4, "127.0.0.1", "127.0.0.5", "127.0.0.6"),
+            (Family::Ipv6, "::1", "::1", "::1"),
+        ] {
+            let [(mut near_end, to_far), (mut far_end, to_near)] = direct_pair(near, far);
+            receive(&mut far_end, family); // what came before there was a socket for it
+            receive_direct(&mut near_end);
+
+            // There and back, with what the headers say.
+            for ecn in [Ecn::NotEct, Ecn::Ce] {
+                near_end.send(&queue(&[(to_far, ecn, 100)]));
+                assert_eq!(
+                    receive_direct(&mut far_end),
+                    [(to_near, ecn, vec![vec![0; 100]])]
+                );
+            }
+            let run = vec![(to_near, Ecn::NotEct, 1400); 20];
+            far_end.send(&queue(&run));
+            let arrived = receive_direct(&mut near_end);
+            assert_eq!(arrived.len(), 1, "{family:?}: merged as elsewhere");
+            assert_eq!(datagrams(&arrived).len(), 20);
+            assert_eq!(receive(&mut near_end, family), []);
+
+            // Somebody else, and the same one from another port.
+            let mut stranger = sockets(Limits::default());
+            stranger.send(&queue(&[(to(near, near_end.port()), Ecn::NotEct, 7)]));
+            let arrived = receive(&mut near_end, family);
+            assert_eq!(datagrams(&arrived), [(0, 7)]);
+            assert_eq!(arrived[0].0.remote.port(), stranger.port());
+            // To another place: by the other socket.
+            near_end.send(&queue(&[(to(other, stranger.port()), Ecn::NotEct, 8)]));
+            assert_eq!(datagrams(&receive(&mut stranger, family)), [(0, 8)]);
+            assert!(near_end.direct_fd().is_some());
+        }
+    });
+}
+
+#[test]
+fn line_that_took_over_has_the_socket() {
+    netns::run(|| {
+        let [(mut near, _), _far] = direct_pair("127.0.0.1", "127.0.0.5");
+        let mut other = sockets(Limits::default());
+        let to_other = from(to("127.0.0.6", other.port()), "127.0.0.1");
+        for _ in 0..=direct::ALONE_BEFORE {
+            assert!(!near.take_direct_changed());
+            near.send(&queue(&[(to_other, Ecn::NotEct, 10)]));
+        }
+        assert!(near.take_direct_changed());
+        let to_near = from(to("127.0.0.1", near.port()), "127.0.0.6");
+        other.send(&queue(&[(to_near, Ecn::NotEct, 9)]));
+        let arrived = receive_direct(&mut near);
+        assert_eq!(arrived, [(to_other, Ecn::NotEct, vec![vec![0; 9]])]);
+    });
+}
+
+#[test]
+fn socket_of_a_line_goes_with_its_first_error_and_nothing_is_lost() {
+    netns::run(|| {
+        let [(mut near, to_far), (far, _)] = direct_pair("127.0.0.1", "127.0.0.5");
+        let port = far.port();
+        drop(far);
+        let one = queue(&[(to_far, Ecn::NotEct, 10)]);
+        near.send(&one); // is answered by ICMP
+        near.send(&one); // which the socket tells here
+        assert!(near.direct_fd().is_none());
+        assert!(near.take_direct_changed());
+        assert!(!near.take_direct_changed());
+        let mut far = Sockets::bind(Options {
+            port,
+            ..Options::default()
+        })
+        .unwrap();
+        near.send(&one);
+        assert_eq!(receive(&mut far, Family::Ipv4).len(), 1);
+        assert_eq!(near.counters().tx_errors, 0);
+        for _ in 0..direct::ALONE_BEFORE {
+            near.send(&one);
+        }
+        assert!(near.direct_fd().is_some(), "it gets another one");
+    });
+}
+
+#[test]
+fn port_of_a_line_with_a_socket_of_its_own_is_in_use() {
+    netns::run(|| {
+        let [(near, _), _far] = direct_pair("127.0.0.1", "127.0.0.5");
+        for address in ["0.0.0.0", "127.0.0.1"] {
+            let other = crate::sys::socket::udp(libc::AF_INET).unwrap();
+            set_option(other.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).unwrap();
+            let address = SocketAddr::new(address.parse().unwrap(), near.port());
+            let taken = rustix::net::bind(&other, &address).unwrap_err();
+            assert_eq!(taken, rustix::io::Errno::ADDRINUSE);
+        }
+    });
+}
+
+#[test]
+fn mark_that_changes_ends_the_socket_of_a_line() {
+    netns::run(|| {
+        let [(mut near, _), _far] = direct_pair("127.0.0.1", "127.0.0.5");
+        near.set_fwmark(7).unwrap();
+        assert!(near.direct_fd().is_none());
+    });
+}
