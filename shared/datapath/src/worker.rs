@@ -143,8 +143,8 @@ impl Worker {
                 self.send_datagrams();
             }
             let due = self.handle_timers(now);
-            if self.udp.take_direct_changed() {
-                self.wait_for_other_sockets()?;
+            while self.udp.take_direct_changed() {
+                self.change_sockets(now)?;
             }
             let fruitless = ready.has_packets() && !received && read == Read::Nothing;
             self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
@@ -282,8 +282,13 @@ impl Worker {
         Ok((udp, poller))
     }
 
+    /// A line got a socket for itself, or lost it: what that holds came before all that will come.
     #[cold]
-    fn wait_for_other_sockets(&mut self) -> Result<(), WorkerError> {
+    fn change_sockets(&mut self, now: Instant) -> Result<(), WorkerError> {
+        while self.udp.receive_left(&mut self.received) {
+            self.handle_received(now);
+        }
+        self.send_datagrams();
         let poller = self.poller_with(&self.udp);
         self.poller = poller.map_err(|error| WorkerError::Wait(Arc::new(error)))?;
         Ok(())

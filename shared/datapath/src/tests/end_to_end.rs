@@ -216,6 +216,24 @@ fn ping_one_by_one(from: &Node, to: &str) {
 }
 
 #[test]
+fn line_of_single_packets_has_a_socket_for_itself_unless_it_may_not() {
+    for direct in [true, false] {
+        let mut limits = Limits::default();
+        limits.udp.direct = direct;
+        let Some(world) = World::new(limits, limits) else {
+            return;
+        };
+        ping_one_by_one(&world.near, "10.9.0.2");
+        for node in [&world.near, &world.far] {
+            // Those of this namespace: "51820" is CA6C, and the column before the state is whom a socket is connected to.
+            let connected = node.host.sh("grep -c ':CA6C .*:CA6C 01 ' /proc/thread-self/net/udp /proc/thread-self/net/udp6 | cat");
+            let connected = String::from_utf8_lossy(&connected.stdout).into_owned();
+            assert_eq!(connected.contains(":1\n"), direct, "{connected}");
+        }
+    }
+}
+
+#[test]
 fn line_of_single_packets_goes_on_when_an_end_moves_to_another_port_or_address() {
     let limits = Limits::default();
     let Some(world) = World::new(limits, limits) else {

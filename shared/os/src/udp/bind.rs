@@ -106,6 +106,7 @@ impl Sockets {
             ipv4: ipv4.map(|(socket, _)| socket),
             ipv6: ipv6.map(|(socket, _)| socket),
             direct: None,
+            left: Vec::new(),
             direct_changed: false,
             options: Options { port, ..options },
             counters: Counters::default(),
@@ -118,9 +119,7 @@ impl Sockets {
     /// Change the mark of outgoing datagrams.
     pub fn set_fwmark(&mut self, fwmark: u32) -> Result<(), BindError> {
         self.options.fwmark = fwmark;
-        if self.direct.is_some() {
-            self.drop_direct();
-        }
+        self.drop_direct();
         for socket in [&self.ipv4, &self.ipv6].into_iter().flatten() {
             set_mark(socket.fd.as_fd(), fwmark)?;
         }

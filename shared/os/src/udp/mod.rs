@@ -44,6 +44,8 @@ pub struct Limits {
     pub send: SendRung,
     /// Whether the kernel may merge received datagrams (`UDP_GRO`).
     pub gro: bool,
+    /// Whether a line of single datagrams may have a socket for itself.
+    pub direct: bool,
 }
 
 impl Default for Limits {
@@ -51,6 +53,7 @@ impl Default for Limits {
         Self {
             send: SendRung::Segmented,
             gro: true,
+            direct: true,
         }
     }
 }
@@ -143,6 +146,8 @@ pub struct Sockets {
     ipv6: Option<Socket>,
     /// For the line that carries datagrams one by one, if there is one.
     direct: Option<direct::Direct>,
+    /// Those of lines that have none any more, until what they hold is received.
+    left: Vec<direct::Direct>,
     /// There is another one, or none any more.
     direct_changed: bool,
     options: Options,
@@ -184,7 +189,8 @@ impl Sockets {
         self.direct.as_ref().map(|direct| direct.fd.as_fd())
     }
 
-    /// Whether [`direct_fd`](Self::direct_fd) has changed since the last call.
+    /// Whether [`direct_fd`](Self::direct_fd) has changed since the last call. If so, what the former one holds is the next to be
+    /// received: [`receive_left`](Self::receive_left).
     pub const fn take_direct_changed(&mut self) -> bool {
         std::mem::replace(&mut self.direct_changed, false)
     }
@@ -192,9 +198,18 @@ impl Sockets {
     /// It gets another one when as many datagrams have gone without.
     #[cold]
     fn drop_direct(&mut self) {
-        self.direct = None;
-        self.direct_changed = true;
+        self.leave_direct();
         self.alone.times = 0;
+    }
+
+    #[cold]
+    fn leave_direct(&mut self) {
+        if let Some(direct) = self.direct.take() {
+            self.direct_changed = true;
+            if direct.silence() {
+                self.left.push(direct);
+            }
+        }
     }
 
     const fn socket(&self, family: Family) -> Option<&Socket> {

@@ -1,5 +1,6 @@
 //! Receiving: as many buffers per call as there are, each with all datagrams that the kernel has merged.
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -41,22 +42,19 @@ struct Message {
 }
 
 impl Message {
-    /// What came in the buffer with this number; `None` for what came truncated, or from nowhere.
-    fn read(number: usize, incoming: &Incoming, known: Option<Path>) -> Option<Self> {
+    /// What came in the buffer with this number; `None` for what came truncated, or from nowhere. A socket that has one of our
+    /// addresses for itself is not told by the kernel which it is.
+    fn read(number: usize, incoming: &Incoming, local: Option<IpAddr>) -> Option<Self> {
         if incoming.truncated {
             return None;
         }
         let told = control::decode(&incoming.control);
         let start = number * BUFFER_LEN;
-        let path = match known {
-            Some(path) => path,
-            None => Path {
-                remote: address::decode(&incoming.address)?,
-                local: told.local,
-            },
-        };
         Some(Self {
-            path,
+            path: Path {
+                remote: address::decode(&incoming.address)?,
+                local: local.or(told.local),
+            },
             ecn: told.ecn,
             range: start..start + incoming.length,
             stride: told.segment_size.unwrap_or(incoming.length).max(1),
@@ -99,7 +97,19 @@ impl Default for ReceiveBuffers {
 }
 
 impl ReceiveBuffers {
-    fn receive_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Fill buffers; returns how many, which is none when nothing is there.
+    fn fill(&mut self, socket: BorrowedFd<'_>, most: Most) -> io::Result<usize> {
+        let filled = match most {
+            Most::One => self.fill_one(socket),
+            Most::Batch => recvmmsg(socket, &mut self.incoming, &mut self.data, BUFFER_LEN),
+        };
+        match filled {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(0),
+            filled => filled,
+        }
+    }
+
+    fn fill_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let data = self.data.get_mut(..BUFFER_LEN);
         let (Some(incoming), Some(data)) = (self.incoming.first_mut(), data) else {
             return Ok(0);
@@ -136,17 +146,10 @@ impl Sockets {
         let Some(socket) = self.fd(family) else {
             return Ok(false);
         };
-        let received = match most {
-            Most::One => buffers.receive_one(socket),
-            Most::Batch => recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN),
-        };
-        match received {
+        match buffers.fill(socket, most) {
             Ok(received) => {
                 self.read(received, buffers, None);
                 Ok(received > 0)
-            }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
-                Ok(false)
             }
             Err(error) => {
                 self.counters.rx_errors += 1;
@@ -161,30 +164,59 @@ impl Sockets {
         let Some(direct) = &self.direct else {
             return false;
         };
-        let (socket, path) = (direct.fd.as_fd(), direct.path);
-        let received = match most {
-            Most::One => buffers.receive_one(socket),
-            Most::Batch => recvmmsg(socket, &mut buffers.incoming, &mut buffers.data, BUFFER_LEN),
-        };
-        match received {
-            Ok(received) => {
-                self.read(received, buffers, Some(path));
-                received > 0
-            }
-            Err(error) => {
-                if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
-                    self.drop_direct();
-                }
-                false
-            }
+        if direct.older > 0 {
+            let family = Family::of(direct.path.remote);
+            return self.receive_older(family, buffers);
         }
+        let local = direct.path.local;
+        let Ok(received) = buffers.fill(direct.fd.as_fd(), most) else {
+            self.drop_direct();
+            return false;
+        };
+        self.read(received, buffers, local);
+        received > 0
     }
 
-    fn read(&mut self, received: usize, buffers: &mut ReceiveBuffers, known: Option<Path>) {
+    /// What came on the line before it had its own socket lies in that of everybody. It goes first; when there is no more of
+    /// it, what has come since.
+    #[cold]
+    fn receive_older(&mut self, family: Family, buffers: &mut ReceiveBuffers) -> bool {
+        let older = matches!(self.receive(family, Most::Batch, buffers), Ok(true));
+        let received = u32::try_from(buffers.messages.len()).unwrap_or(u32::MAX);
+        if let Some(direct) = &mut self.direct {
+            direct.older = if older {
+                direct.older.saturating_sub(received)
+            } else {
+                0
+            };
+        }
+        older || self.receive_direct(Most::Batch, buffers)
+    }
+
+    /// What came to sockets that lines had for themselves and have no longer; call it, whenever
+    /// [`take_direct_changed`](Self::take_direct_changed) says so, until there is nothing.
+    pub fn receive_left(&mut self, buffers: &mut ReceiveBuffers) -> bool {
+        buffers.messages.clear();
+        while let Some(direct) = self.left.first() {
+            let local = direct.path.local;
+            match buffers.fill(direct.fd.as_fd(), Most::Batch) {
+                Ok(received) if received > 0 => {
+                    self.read(received, buffers, local);
+                    return true;
+                }
+                _ => {
+                    self.left.remove(0);
+                }
+            }
+        }
+        false
+    }
+
+    fn read(&mut self, received: usize, buffers: &mut ReceiveBuffers, local: Option<IpAddr>) {
         let counters = &mut self.counters;
         for (number, incoming) in buffers.incoming.iter().take(received).enumerate() {
             counters.rx_truncated += u64::from(incoming.truncated);
-            let Some(message) = Message::read(number, incoming, known) else {
+            let Some(message) = Message::read(number, incoming, local) else {
                 continue;
             };
             let datagrams = message.datagrams() as u64;

@@ -17,7 +17,7 @@ use shared::wg::transmit::Run;
 use shared::wg::{Ecn, Path, TransmitQueue};
 
 use super::control::{self, Tell};
-use super::direct::{self, ALONE_BEFORE, Direct};
+use super::direct::{ALONE_BEFORE, Direct};
 use super::{Family, SendRung, Sockets, address};
 use crate::sys::message::{Outgoing, SEND_BATCH, sendmmsg, sendmsg};
 use crate::sys::poll;
@@ -94,7 +94,8 @@ impl Sockets {
         }
         if self.alone.of == Some((path, ecn)) {
             self.alone.times = self.alone.times.saturating_add(1);
-            if self.alone.times == ALONE_BEFORE && ecn == Ecn::NotEct {
+            if self.alone.times == ALONE_BEFORE && ecn == Ecn::NotEct && self.options.limits.direct
+            {
                 self.connect_direct(path);
             }
         } else {
@@ -124,14 +125,13 @@ impl Sockets {
     /// Give the line that the last datagrams went on alone a socket; that of another line, which is in the way, goes first.
     #[cold]
     fn connect_direct(&mut self, path: Path) {
-        if !direct::fits(&path) {
-            return;
-        }
-        self.direct_changed |= self.direct.take().is_some();
-        let Some(beside) = self.socket(Family::of(path.remote)) else {
+        self.leave_direct();
+        let Some(socket) = self.socket(Family::of(path.remote)) else {
             return;
         };
-        match Direct::connect(beside, path, self.options) {
+        let left = self.left.iter().map(|direct| direct.fd.as_fd());
+        let beside: Vec<_> = left.chain([socket.fd.as_fd()]).collect();
+        match Direct::connect(&beside, path, self.options) {
             Ok(direct) => {
                 self.direct = Some(direct);
                 self.direct_changed = true;

@@ -83,7 +83,11 @@ fn datagrams(arrived: &Arrived) -> Vec<(u8, usize)> {
 }
 
 fn limits(send: SendRung, gro: bool) -> Limits {
-    Limits { send, gro }
+    Limits {
+        send,
+        gro,
+        direct: true,
+    }
 }
 
 #[test]
@@ -377,13 +381,13 @@ fn direct_pair(near: &str, far: &str) -> [(Sockets, Path); 2] {
     ends
 }
 
-/// Everything that arrives at the socket that a line has for itself.
-fn receive_direct(sockets: &mut Sockets) -> Arrived {
+/// Everything that calls give until there is nothing.
+fn receive_by(mut call: impl FnMut(Most, &mut ReceiveBuffers) -> bool) -> Arrived {
     let mut buffers = ReceiveBuffers::default();
     let mut arrived = Vec::new();
     for most in [Most::One, Most::Batch].into_iter().cycle() {
-        if !sockets.receive_direct(most, &mut buffers) {
-            return arrived;
+        if !call(most, &mut buffers) {
+            break;
         }
         for received in buffers.received() {
             let datagrams = received.datagrams().map(<[u8]>::to_vec).collect();
@@ -391,6 +395,31 @@ fn receive_direct(sockets: &mut Sockets) -> Arrived {
         }
     }
     arrived
+}
+
+/// Everything that arrives at the socket that a line has for itself.
+fn receive_direct(sockets: &mut Sockets) -> Arrived {
+    receive_by(|most, buffers| sockets.receive_direct(most, buffers))
+}
+
+/// Everything in sockets that lines had for themselves.
+fn receive_left(sockets: &mut Sockets) -> Arrived {
+    receive_by(|_, buffers| sockets.receive_left(buffers))
+}
+
+/// Send datagrams of these lengths one by one.
+fn send_one_by_one(sockets: &mut Sockets, path: Path, lengths: std::ops::Range<usize>) {
+    for length in lengths {
+        sockets.send(&queue(&[(path, Ecn::NotEct, length)]));
+    }
+}
+
+/// Lengths of the datagrams, all of which came on this path.
+fn lengths_on(path: Path, arrived: &Arrived) -> Vec<usize> {
+    let paths = arrived.iter().map(|(path, ..)| path);
+    assert_eq!(paths.filter(|&other| *other != path).count(), 0);
+    let datagrams = datagrams(arrived).into_iter();
+    datagrams.map(|(_, length)| length).collect()
 }
 
 #[test]
@@ -430,6 +459,64 @@ fn line_of_single_datagrams_has_a_socket_of_its_own_and_others_are_heard_beside_
             assert_eq!(datagrams(&receive(&mut stranger, family)), [(0, 8)]);
             assert!(near_end.direct_fd().is_some());
         }
+    });
+}
+
+#[test]
+fn what_comes_before_and_after_a_line_gets_its_own_socket_is_received_in_order() {
+    netns::run(|| {
+        for (near, far) in [("127.0.0.1", "127.0.0.5"), ("::1", "::1")] {
+            let (mut near_end, mut far_end) =
+                (sockets(Limits::default()), sockets(Limits::default()));
+            let to_far = from(to(far, far_end.port()), near);
+            let to_near = from(to(near, near_end.port()), far);
+            send_one_by_one(&mut near_end, to_far, 1..21);
+            send_one_by_one(&mut far_end, to_near, 1..41);
+            assert!(far_end.direct_fd().is_some());
+            send_one_by_one(&mut near_end, to_far, 21..41);
+            let arrived = receive_direct(&mut far_end);
+            assert_eq!(lengths_on(to_near, &arrived), (1..41).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn what_comes_before_and_after_a_line_loses_its_own_socket_is_received_in_order() {
+    netns::run(|| {
+        for (family, near, far) in [
+            (Family::Ipv4, "127.0.0.1", "127.0.0.5"),
+            (Family::Ipv6, "::1", "::1"),
+        ] {
+            let [(mut near_end, to_far), (mut far_end, to_near)] = direct_pair(near, far);
+            receive(&mut far_end, family);
+            receive_direct(&mut far_end);
+            send_one_by_one(&mut near_end, to_far, 1..21);
+            far_end.set_fwmark(7).unwrap();
+            send_one_by_one(&mut near_end, to_far, 21..41);
+            let former = receive_left(&mut far_end);
+            assert_eq!(lengths_on(to_near, &former), (1..21).collect::<Vec<_>>());
+            let later = receive(&mut far_end, family);
+            assert_eq!(lengths_on(to_near, &later), (21..41).collect::<Vec<_>>());
+            assert_eq!(receive_left(&mut far_end), []);
+            assert!(far_end.left.is_empty());
+        }
+    });
+}
+
+#[test]
+fn what_others_sent_to_the_socket_of_a_line_is_theirs() {
+    netns::run(|| {
+        let [(mut near, _), _far] = direct_pair("127.0.0.1", "127.0.0.5");
+        receive_direct(&mut near); // what came as it was made
+        let mut other = sockets(Limits::default());
+        let to_near = from(to("127.0.0.1", near.port()), "127.0.0.6");
+        let to_other = from(to("127.0.0.6", other.port()), "127.0.0.1");
+        // As everybody's datagrams are taken by a socket that is bound and not connected yet.
+        let socket = &near.direct.as_ref().unwrap().fd;
+        rustix::net::connect(socket, &to_other.remote).unwrap();
+        send_one_by_one(&mut other, to_near, 9..10);
+        let arrived = receive_direct(&mut near);
+        assert_eq!(arrived, [(to_other, Ecn::NotEct, vec![vec![0; 9]])]);
     });
 }
 
