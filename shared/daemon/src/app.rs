@@ -253,7 +253,7 @@ impl<P: Product> App<P> {
         let report = Arc::clone(&self.report);
         let mut starting = pin!(async move { report.tunnel_is_up(TUNNEL_PATIENCE).await });
         let mut is_starting = true;
-        process::return_freed_memory();
+        process::return_memory();
         let mut watchdog = Watchdog::of_service();
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         status.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -322,7 +322,7 @@ impl<P: Product> App<P> {
             }
         }
         self.write_status().await;
-        process::return_freed_memory();
+        process::return_memory();
         notify(&[NotifyState::Ready]);
     }
 
@@ -339,7 +339,7 @@ impl<P: Product> App<P> {
         let _gone = request.answer.send(answer);
         if changes {
             self.write_status().await;
-            process::return_freed_memory();
+            process::return_memory();
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::atomic_file;
-use crate::sys::process as syscall;
+use crate::sys::{code, process as syscall};
 
 /// `CAP_NET_ADMIN` of `include/uapi/linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
@@ -116,9 +116,13 @@ pub fn raise_file_limit() -> io::Result<u64> {
     syscall::raise_file_limit()
 }
 
-/// Gives memory that was freed back to the system, as far as it makes whole pages: after a start or a new configuration,
-/// which need much for a moment. Does nothing where the C library does so by itself.
-pub fn return_freed_memory() {
+/// Gives memory back to the system after a start or a new configuration, which need much for a moment: what was freed, as far
+/// as it makes whole pages (by itself where the C library does so), and the program's code, of which most has been run for the
+/// last time. The kernel maps 64 KB of it around each place that is run.
+pub fn return_memory() {
+    if let Err(error) = code::unmap() {
+        tracing::debug!(%error, "the program's code stays mapped");
+    }
     syscall::trim_heap();
 }
 
@@ -236,7 +240,7 @@ mod tests {
             number % 10 == 0
         });
         let before = resident();
-        return_freed_memory();
+        return_memory();
         let after = resident();
         assert_eq!(blocks.len(), 3200);
         assert!(after + 8_000 < before, "{before} kB, then {after} kB");

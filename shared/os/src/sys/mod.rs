@@ -1,4 +1,5 @@
 //! Every `unsafe` of this crate, one kind of system call per file, behind functions that are safe to call.
+pub(crate) mod code;
 pub mod event;
 pub mod inherited;
 pub(crate) mod message;
