@@ -223,14 +223,24 @@ mod tests {
         }
     }
 
+    /// What this process holds of such memory, kB.
+    fn resident(kind: &str) -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with(kind));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse().unwrap()
+    }
+
+    #[test]
+    fn code_does_not_stay_mapped() {
+        let before = resident("RssFile:");
+        return_memory();
+        let after = resident("RssFile:");
+        assert!(after < before, "{before} kB, then {after} kB");
+    }
+
     #[test]
     fn freed_memory_is_given_back() {
-        let resident = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-            let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-            kilobytes.parse::<usize>().unwrap()
-        };
         let block = |number: usize| vec![1_u8; 1000 + number % 7];
         let mut blocks: Vec<_> = (0..32_000).map(block).collect();
         // Every tenth stays, so that the end of the heap does not come down by itself.
@@ -239,9 +249,9 @@ mod tests {
             number += 1;
             number % 10 == 0
         });
-        let before = resident();
+        let before = resident("RssAnon:");
         return_memory();
-        let after = resident();
+        let after = resident("RssAnon:");
         assert_eq!(blocks.len(), 3200);
         assert!(after + 8_000 < before, "{before} kB, then {after} kB");
     }
