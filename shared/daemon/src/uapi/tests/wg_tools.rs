@@ -274,18 +274,16 @@ async fn the_reader_of_wg_show_gets_all_of_it() {
     f.wg("setconf", &[path(&file(CONFIGURATION))])
         .await
         .unwrap();
-    f.device.set_traffic(Duration::from_secs(59), 92, 2048);
+    f.device.set_traffic(Duration::from_secs(30), 92, 2048);
     let shown = f.wg("show", &[]).await.unwrap();
     assert!(shown.contains("listening port: 51820"), "{shown}");
     assert!(
         shown.contains("transfer: 92 B received, 2.00 KiB sent"),
         "{shown}"
     );
-    assert!(
-        shown.contains("latest handshake: 59 seconds ago")
-            || shown.contains("latest handshake: 1 minute ago"),
-        "{shown}"
-    );
+    // A second less, too: `wg` asks time(2), which knows only the last tick, and our second may be the newer one.
+    let ago = |age: u32| shown.contains(&format!("latest handshake: {age} seconds ago"));
+    assert!((29..40).any(ago), "{shown}");
     let dump = f.show("dump").await;
     assert_eq!(dump.lines().count(), 3);
     assert_eq!(f.show_peers("transfer").await, ["92\t2048", "0\t0"]);
