@@ -177,6 +177,10 @@ impl Service<Gateway> for PeerService {
         }
     }
 
+    async fn caught_up(running: &mut Running, config: &Arc<config::gateway::Gateway>) {
+        running.peers.caught_up(config).await;
+    }
+
     async fn stop(running: Self::Running) {
         running.peers.stop().await;
     }

@@ -1,6 +1,9 @@
 //! A configuration on trial: kept when it is confirmed by a new connection, else taken back, whoever dies meanwhile.
 use std::fs;
+use std::hint;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use shared::api::apply::{Apply, ApplyState};
 use shared::api::probe::ProbeState;
-use tests::api::Api;
+use tests::api::{Api, id_of};
 use tests::edge::{Edge, Instance, Setup, publish};
 use tests::expect::{eventually, holds};
 use tests::keys::KeyPair;
@@ -102,6 +105,54 @@ fn all_go_on(connections: &mut [Conversation]) -> Result<()> {
 }
 
 #[test]
+fn whoever_is_told_what_runs_sees_nothing_of_what_ran_before() {
+    const ROUNDS: usize = 20;
+    const ADDRESS: &str = "10.17.0.77";
+    with_edge(Setup::new().unwrap(), |_world, edge| {
+        let mut api = Api::of(&edge.gateway, "gateway")?;
+        let alice = json!({"name": "alice", "generate_key": true, "addresses": [ADDRESS]});
+        let path = format!("/v1/peers/{}", id_of(&api.create(&alice)?)?);
+        let bob = KeyPair::generate()?.public;
+        extend(
+            &edge.gateway,
+            &format!(
+                "\n[[peer]]\nname = \"bob\"\npublic_key = \"{bob}\"\naddress = \"{ADDRESS}\"\n"
+            ),
+        )?;
+        let mut caller = Api::of(&edge.gateway, "gateway")?;
+        let spinning = 4 * thread::available_parallelism()?.get();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Whoever shows peers gets no processor at once.
+            for _ in 0..spinning {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        hint::spin_loop();
+                    }
+                });
+            }
+            let mut look = |round: usize, expected: &str| {
+                let state = api.get(&path)?["state"].clone();
+                ensure!(
+                    state == expected,
+                    "{state} in round {round}, not {expected}"
+                );
+                Ok(())
+            };
+            let looked = (0..ROUNDS).try_for_each(|round| {
+                let pending = apply(&mut caller, Duration::from_secs(60))?;
+                look(round, "shadowed")?;
+                let back = format!("/v1/apply/{}/rollback", pending.id);
+                caller.call("POST", &back, &[], &Value::Null)?.expect(200)?;
+                look(round, "active")
+            });
+            is_over.store(true, Ordering::Relaxed);
+            looked
+        })
+    });
+}
+
+#[test]
 fn what_nobody_confirms_is_taken_back_and_what_was_open_goes_on() {
     with_edge(Setup::new().unwrap(), |world, edge| {
         prepare(world, edge)?;
@@ -178,7 +229,7 @@ fn only_a_connection_that_was_opened_after_it_confirms() {
             serde_json::from_value(confirm(&mut new, &pending.id)?.expect(200)?)?;
         ensure!(confirmed.state == ApplyState::Confirmed, "{confirmed:?}");
         confirm(&mut new, &pending.id)?.expect_problem(409, "apply_over")?;
-        std::thread::sleep(TRIAL * 2);
+        thread::sleep(TRIAL * 2);
         ensure!(firewall_knows(&world.vps, "8443")?);
         ensure!(latest(&edge.gateway, "gateway")?.state == ApplyState::Confirmed);
         Ok(())

@@ -27,7 +27,7 @@ use shared::api::audit::{AuditEntry, AuditRequest};
 use shared::api::peer::PeerState;
 use shared::model::PublicKey;
 use shared::wg::DeviceStatus;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -233,6 +233,7 @@ impl<S: Store> Opened<S> {
         let control = plane.lock().await.control().clone();
         let device = control.status().await.ok();
         let own_key = device.and_then(|device| Some(device.private_key?.public_key()));
+        let (announced, shown) = watch::channel(Arc::clone(&config));
         let view = View::new(config, own_key, &self.state);
         let shared = Arc::new(Shared {
             own_key: RwLock::new(own_key),
@@ -249,12 +250,14 @@ impl<S: Store> Opened<S> {
             Arc::clone(&shared),
             self.state,
             &self.members,
+            announced,
         );
         let (stop, stopped) = oneshot::channel();
         let (journal, taken) = mpsc::unbounded_channel();
         Running {
             handle: Handle { shared, queue },
             journal,
+            shown,
             stop,
             worker: tokio::spawn(worker.run(requests, taken, stopped)),
         }
@@ -268,11 +271,20 @@ pub struct Running<S> {
     pub handle: Handle<S>,
     /// Where it is told which configurations are taken, for the audit log.
     pub journal: Journal,
+    /// The configuration that readers see.
+    shown: watch::Receiver<Arc<shared::config::gateway::Gateway>>,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
 }
 
 impl<S: Store> Running<S> {
+    /// `config` was put in place; returns when readers see it.
+    pub async fn caught_up(&mut self, config: &Arc<shared::config::gateway::Gateway>) {
+        let shown = self.shown.wait_for(|shown| Arc::ptr_eq(shown, config));
+        // An error only when the worker has ended by itself, which `stop` tells.
+        let _ended = shown.await;
+    }
+
     /// Finish what was begun, and write down what peers have moved. Handles that are left get
     /// [`RequestError::Ending`].
     pub async fn stop(self) {

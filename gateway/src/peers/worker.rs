@@ -17,7 +17,7 @@ use shared::model::PublicKey;
 use shared_daemon::apply::journal::Taken;
 use shared_daemon::error::Failure;
 use shared_daemon::plane::Plane;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -62,7 +62,7 @@ pub struct Worker<S: Store> {
     /// Configurations that were taken and are not there yet.
     taken: Vec<Taken>,
     /// The configuration that readers were told of.
-    announced: Arc<shared::config::gateway::Gateway>,
+    announced: watch::Sender<Arc<shared::config::gateway::Gateway>>,
 }
 
 /// Who refused a batch.
@@ -110,9 +110,9 @@ impl<S: Store> Worker<S> {
         shared: Arc<Shared<S>>,
         state: State,
         members: &Members,
+        announced: watch::Sender<Arc<shared::config::gateway::Gateway>>,
     ) -> Self {
         let members = members.peers.iter();
-        let announced = Arc::clone(&shared.view().config);
         Self {
             store,
             plane,
@@ -620,11 +620,11 @@ impl<S: Store> Worker<S> {
     /// The configuration may have been taken anew: what it claims has changed.
     async fn notice_reload(&mut self) {
         let config = Arc::clone(self.plane.lock().await.config());
-        if Arc::ptr_eq(&config, &self.announced) {
+        if Arc::ptr_eq(&config, &self.announced.borrow()) {
             return;
         }
-        self.announced = Arc::clone(&config);
-        self.publish(config);
+        self.publish(Arc::clone(&config));
+        self.announced.send_replace(config);
         self.shared.events.emit(Event {
             kind: EventKind::ConfigReloaded,
             at: now(),

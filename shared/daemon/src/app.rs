@@ -313,7 +313,10 @@ impl<P: Product> App<P> {
         notify_reloading();
         self.remember_endpoints().await;
         match self.applier.reload(&self.endpoints).await {
-            Ok(()) => info!("configuration taken"),
+            Ok(()) => {
+                self.catch_up().await;
+                info!("configuration taken");
+            }
             Err(failure) => {
                 for line in failure.to_string().lines() {
                     error!("{line}");
@@ -335,12 +338,21 @@ impl<P: Product> App<P> {
             .applier
             .answer(request.ask, &request.by, &self.endpoints);
         let answer = answer.await;
+        if changes {
+            self.catch_up().await;
+        }
         // Who does not wait any more does not want to know.
         let _gone = request.answer.send(answer);
         if changes {
             self.write_status().await;
             process::return_memory();
         }
+    }
+
+    /// Whoever is told that a configuration runs may ask the API at once, and is to see nothing of the one before.
+    async fn catch_up(&mut self) {
+        let config = Arc::clone(self.plane.lock().await.config());
+        P::Service::caught_up(&mut self.service, &config).await;
     }
 
     async fn say_ready(&self) {

@@ -125,6 +125,12 @@ pub trait Service<P: Product>: Sized + Send + 'static {
         config: Arc<P::Config>,
     ) -> impl Future<Output = Started<Self::Running>> + Send;
 
+    /// `config` was put in place; returns when whoever asks the service is answered by it.
+    fn caught_up(
+        running: &mut Self::Running,
+        config: &Arc<P::Config>,
+    ) -> impl Future<Output = ()> + Send;
+
     /// The daemon ends: write down what must not be lost.
     fn stop(running: Self::Running) -> impl Future<Output = ()> + Send;
 }
@@ -167,6 +173,8 @@ impl<P: Product<Members = ()>> Service<P> for () {
             journal: None,
         }
     }
+
+    async fn caught_up((): &mut (), _: &Arc<P::Config>) {}
 
     async fn stop((): ()) {}
 }
