@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::api::{Api, text};
+use tests::api::{Api, secret_of, text};
 use tests::daemon::Daemon;
 use tests::edge::{Edge, Setup};
 use tests::node::Node;
@@ -86,7 +86,7 @@ fn listener_is_for_the_role_that_names_it_and_for_tokens() {
             !edge.gateway.daemon.log().contains(secret),
             "a secret in the log"
         );
-        let bearer = write.rsplit('_').next().unwrap_or_default();
+        let bearer = secret_of(&write)?;
         assert!(
             !edge.gateway.daemon.log().contains(bearer),
             "a token in the log"

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use shared::pairing::Token;
-use tests::api::{Api, text};
+use tests::api::{Api, secret_of, text};
 use tests::edge::Setup;
 
 use crate::support::{SOON, with_edge};
@@ -118,8 +118,7 @@ fn secrets_are_told_once_and_are_nowhere_else() {
         let body = json!({"name": "ci", "scopes": ["read", "admin"]});
         let token = api.call("POST", "/v1/tokens", &[], &body)?.expect(201)?;
         let secret = text(&token, "secret")?;
-        let (_, alone) = secret.rsplit_once('_').context("no secret part")?;
-        learn("token", &Value::from(alone), false)?;
+        learn("token", &Value::from(secret_of(secret)?), false)?;
         let token_id = text(&token["token"], "id")?.to_owned();
         let body = json!({"lan_server": "attic"});
         let invited = api.call("POST", "/v1/invites", &[], &body)?.expect(201)?;

@@ -209,6 +209,11 @@ pub fn id_of(created: &Value) -> Result<String> {
         .to_owned())
 }
 
+/// What is secret of a bearer token, `edge_ID_SECRET`; it may have a `_` of its own.
+pub fn secret_of(token: &str) -> Result<&str> {
+    token.splitn(3, '_').nth(2).context("no secret part")
+}
+
 /// Entries of a page.
 pub fn items(page: &Value) -> Result<&Vec<Value>> {
     let items = page.get("items").and_then(Value::as_array);
