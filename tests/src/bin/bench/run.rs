@@ -229,11 +229,25 @@ fn describe(options: &Options, implementations: &[Implementation]) -> Result<Run
     })
 }
 
+/// What is measured. Results do not count as changes of it: a run that is added to them would mark itself.
 fn commit() -> Option<String> {
-    let git = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .output();
-    let output = git.ok().filter(|output| output.status.success())?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    Some(said.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        Some(said.trim().to_owned())
+    };
+    let commit = git(&["describe", "--always"])?;
+    let changes = git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        ":/",
+        ":(exclude,top)docs/benchmarks",
+    ])?;
+    Some(if changes.is_empty() {
+        commit
+    } else {
+        format!("{commit}-dirty")
+    })
 }
